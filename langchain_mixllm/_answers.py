@@ -1,0 +1,172 @@
+"""What delegates answer -> what LangChain gets, marked with where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import BaseModel
+
+from mixllm_engine import Candidate, Decision, Outcome, UnknownDecisionError
+from mixllm_engine.calling.routed import Reader
+from mixllm_engine.calling.usage import Usage
+from mixllm_engine.prediction.cost import cost_usd
+
+METADATA_KEY = "mixllm"
+_ID_PREFIX = "mixllm-"
+_LANGCHAIN_RUN_PREFIX = "lc_run-"
+# Strings are joined and floats refused when chunks are merged, so these stand on exactly one.
+_ON_ONE_CHUNK = ("model_name", "response_cost")
+
+
+def decision_id_of(ref: BaseMessage | Decision | str) -> str:
+    """Return the decision that a message, message id, decision or decision id stands for.
+
+    Raises
+    ------
+    UnknownDecisionError
+        If it leads to none.
+    """
+    if isinstance(ref, Decision):
+        return ref.decision_id
+    if isinstance(ref, str):
+        return _from_id(ref)
+    if not isinstance(ref, BaseMessage):
+        raise TypeError(f"feedback is for a message, its id, a decision or its id, not for {type(ref).__name__}")
+    noted = ref.response_metadata.get(METADATA_KEY)
+    if isinstance(noted, Mapping) and isinstance(noted.get("decision_id"), str):
+        return str(noted["decision_id"])
+    if ref.id is None:
+        raise UnknownDecisionError(f"this {type(ref).__name__} names no decision: it did not come from ChatMixLLM")
+    return _from_id(ref.id)
+
+
+def _from_id(given: str) -> str:
+    if given.startswith(_LANGCHAIN_RUN_PREFIX):
+        raise UnknownDecisionError(
+            f"{given!r} is the id of a LangChain run, which leads to no decision: give the message itself, "
+            f'or message.response_metadata["{METADATA_KEY}"]["decision_id"]'
+        )
+    return given.removeprefix(_ID_PREFIX)
+
+
+def result_usage(result: ChatResult) -> Usage:
+    """Read the usage of a whole answer."""
+    message = result.generations[0].message if result.generations else None
+    return _usage(message.usage_metadata) if isinstance(message, AIMessage) else Usage()
+
+
+def _chunk_usage(chunk: ChatGenerationChunk) -> Usage | None:
+    message = chunk.message
+    return _usage(message.usage_metadata) if isinstance(message, AIMessage) and message.usage_metadata else None
+
+
+def _usage(said: UsageMetadata | None) -> Usage:
+    # ChatLiteLLM writes zeros where the provider said nothing.
+    if said is None or not said["total_tokens"]:
+        return Usage()
+    cached = said.get("input_token_details", {}).get("cache_read")
+    return Usage(prompt_tokens=said["input_tokens"], response_tokens=said["output_tokens"], cached_tokens=cached)
+
+
+def _is_token(chunk: ChatGenerationChunk) -> bool:
+    message = chunk.message
+    calls = isinstance(message, AIMessageChunk) and message.tool_call_chunks
+    return bool(message.content or calls or message.additional_kwargs.get("reasoning_content"))
+
+
+CHUNK_READER: Reader[ChatGenerationChunk] = Reader(is_token=_is_token, usage=_chunk_usage)
+
+
+def annotated(result: ChatResult, decision: Decision, candidate: Candidate) -> ChatResult:
+    """Mark a whole answer, and make its metadata plain JSON."""
+    cost = _cost(candidate, result_usage(result))
+    for generation in result.generations:
+        message = generation.message
+        message.id = _ID_PREFIX + decision.decision_id
+        message.additional_kwargs = _plain(message.additional_kwargs)
+        message.response_metadata = {**_without_singles(message), **_origin(decision, candidate), **cost}
+        generation.generation_info = _plain(generation.generation_info)
+    result.llm_output = _plain(result.llm_output)
+    return result
+
+
+class StreamNotes:
+    """Marks the chunks of one stream: origin on the first, usage and cost on one of its own at the end.
+
+    Some providers report usage on every chunk, which merging would add up; the last report counts.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self._decision = decision
+        self._candidate: Candidate | None = None
+        self._usage: UsageMetadata | None = None
+
+    def mark(self, candidate: Candidate, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        """Mark a chunk that is passed on."""
+        message = chunk.message
+        message.id = _ID_PREFIX + self._decision.decision_id
+        message.response_metadata = _without_singles(message)
+        if self._candidate is None:
+            self._candidate = candidate
+            message.response_metadata |= _origin(self._decision, candidate)
+        if isinstance(message, AIMessageChunk):
+            self._usage, message.usage_metadata = message.usage_metadata or self._usage, None
+        return chunk
+
+    def last(self) -> ChatGenerationChunk:
+        """Return the chunk that ends the stream.
+
+        Without one, LangChain adds its own, under another id.
+        """
+        cost = _cost(self._candidate, _usage(self._usage)) if self._candidate else {}
+        message = AIMessageChunk(
+            content="",
+            id=_ID_PREFIX + self._decision.decision_id,
+            usage_metadata=self._usage,
+            response_metadata=cost,
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=message)
+
+
+def _origin(decision: Decision, candidate: Candidate) -> dict[str, Any]:
+    """Say who answered, which after a fallback is another than was decided."""
+    noted = {
+        "decision_id": decision.decision_id,
+        "candidate": candidate.name,
+        "model": candidate.model,
+        "propensity": float(decision.propensity),
+        "explored": bool(decision.explored),
+    }
+    return {"model_name": candidate.model, METADATA_KEY: noted}
+
+
+def _without_singles(message: BaseMessage) -> dict[str, Any]:
+    return {key: value for key, value in message.response_metadata.items() if key not in _ON_ONE_CHUNK}
+
+
+def _cost(candidate: Candidate, usage: Usage) -> dict[str, float]:
+    """Return the cost by the pool's prices, under the name that `ChatLiteLLM` gives it."""
+    outcome = Outcome(
+        candidate=candidate.name,
+        prompt_tokens=usage.prompt_tokens,
+        response_tokens=usage.response_tokens,
+        cached_tokens=usage.cached_tokens,
+    )
+    cost = cost_usd(candidate, outcome)
+    return {} if cost is None else {"response_cost": cost}
+
+
+def _plain(value: Any) -> Any:
+    """Turn LiteLLM's objects, which LangChain can't serialise, into plain data."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

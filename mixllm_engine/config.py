@@ -1,0 +1,141 @@
+"""Every knob, with the paper's symbol, its default and its range.
+
+Two presets: `RouterConfig.paper` is the published form to the letter (where the paper leaves a value open, the choice
+is said beside it), `RouterConfig.default` is what we would run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BudgetWord = Literal["very_low", "low", "medium", "high", "very_high"]
+BUDGET_WORDS: tuple[BudgetWord, ...] = ("very_low", "low", "medium", "high", "very_high")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DecisionConfig(_Frozen):
+    """The meta decision maker (paper, section 3.3, equations 7 to 11)."""
+
+    budget: BudgetWord = Field(default="medium", description="Budget where a call gives none.")
+    cost_scale: Literal["pool", "usd"] = Field(
+        default="pool", description="Divide costs by the pool's reference cost, or take dollars as the paper does."
+    )
+    uncertainty: Literal["width", "square"] = Field(
+        default="width", description="sqrt(x' A^-1 x), LinUCB's width, or the paper's x' A^-1 x (equation 9)."
+    )
+    uncertainty_weight: NonNegative = Field(default=0.02, description="alpha")
+    penalty: Literal["deadline", "exponential", "none"] = Field(
+        default="deadline",
+        description="Quality lost because the answer may be late, p (1 - P(T <= tau)), or exp(gamma (w - xi tau)).",
+    )
+    penalty_weight: NonNegative = Field(default=1.0, description="beta")
+    penalty_rate: Positive = Field(default=1.0, description="gamma, per second; exponential penalty only")
+    tolerance: Positive = Field(
+        default=0.8, description="xi: share of tau at which the penalty turns on; exponential only"
+    )
+    max_wait_s: Positive | None = Field(default=60.0, description="tau: longest tolerable wait; None = any")
+
+
+class ExplorationConfig(_Frozen):
+    """Trying candidates of which little is known, while they may still turn out to be the best.
+
+    It ends by itself: after `pulls` draws or labels of a candidate, or as soon as its labels leave it no hope.
+    """
+
+    rate: float = Field(
+        default=0.2, ge=0, le=0.5, description="Share of decisions that explore while any candidate is new."
+    )
+    pulls: int = Field(default=20, ge=0, description="Exploring draws that each new candidate gets at the most.")
+
+
+class PredictionConfig(_Frozen):
+    """The LLM-specific predictors (paper, section 3.2)."""
+
+    quality_shrinkage: Positive = Field(
+        default=30.0,
+        description="Prior precision of every weight but the bias: pulls towards the candidate's own mean.",
+    )
+    length_shrinkage: Positive = Field(default=10.0, description="The same for log response length.")
+    prior_strength: Positive = Field(default=2.0, description="How many observations the prior mean is worth.")
+
+
+class FeatureConfig(_Frozen):
+    """phi(q) = [1, domain posteriors, principal components] (paper, section 3.1)."""
+
+    domains: int = Field(default=8, ge=0, le=256, description="|D|: soft k-means clusters of the embeddings.")
+    temperature: Positive = Field(default=0.1, description="T of softmax(e . mu_j / T).")
+    components: int = Field(default=24, ge=0, le=384, description="Principal components of the embedding.")
+
+
+class WaitingConfig(_Frozen):
+    """What is assumed of a candidate's speed until outcomes tell, and how long failures keep it out."""
+
+    tokens_per_s: Positive = Field(default=50.0, description="Prior generation speed.")
+    startup_s: NonNegative = Field(default=0.5, description="Prior time to first token.")
+    prior_calls: Positive = Field(default=5.0, description="How many calls that prior is worth.")
+    concurrency: int = Field(default=16, ge=1, description="Calls that one candidate serves at once before they queue.")
+    cooldown_s: NonNegative = Field(
+        default=30.0, description="Pause after a rate limit, time-out or outage; doubles each time."
+    )
+    max_cooldown_s: NonNegative = Field(default=600.0, description="Longest such pause.")
+    auth_cooldown_s: NonNegative = Field(default=600.0, description="Pause after a refused or missing key.")
+
+
+class CallingConfig(_Frozen):
+    """Calls to candidates."""
+
+    timeout_s: Positive = Field(default=120.0, description="Longest time for one attempt; a call may say otherwise.")
+
+
+class RouterConfig(_Frozen):
+    """All settings of a router.
+
+    Examples
+    --------
+    >>> RouterConfig.paper().decision.uncertainty_weight
+    0.01
+    >>> RouterConfig.default().decision.penalty
+    'deadline'
+    """
+
+    decision: DecisionConfig = Field(default_factory=lambda: DecisionConfig())
+    exploration: ExplorationConfig = Field(default_factory=lambda: ExplorationConfig())
+    prediction: PredictionConfig = Field(default_factory=lambda: PredictionConfig())
+    features: FeatureConfig = Field(default_factory=lambda: FeatureConfig())
+    waiting: WaitingConfig = Field(default_factory=lambda: WaitingConfig())
+    calling: CallingConfig = Field(default_factory=lambda: CallingConfig())
+    sync_interval_s: NonNegative = Field(
+        default=1.0, description="How often the log is asked for what other workers wrote."
+    )
+
+    @classmethod
+    def default(cls) -> RouterConfig:
+        """Return the settings that we recommend."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> RouterConfig:
+        """Return the published score to the letter.
+
+        alpha = 0.01 and beta = 0.1 are the paper's; gamma, xi and tau are not published: 1 per second, 0.8 and 10 s
+        (its stream is paced in windows of 10 s). The paper has no onboarding draws.
+        """
+        return cls(
+            decision=DecisionConfig(
+                cost_scale="usd",
+                uncertainty="square",
+                uncertainty_weight=0.01,
+                penalty="exponential",
+                penalty_weight=0.1,
+                max_wait_s=10.0,
+            ),
+            exploration=ExplorationConfig(rate=0.0, pulls=0),
+        )

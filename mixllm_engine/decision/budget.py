@@ -1,0 +1,145 @@
+"""Budget -> lambda, the willingness to pay.
+
+A budget is a word, or dollars per query on average. Words mean a share of what always calling the dearest candidate
+would cost; on data they are calibrated to that share, without data they take the values below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from mixllm_engine.config import BudgetWord
+from mixllm_engine.decision.score import trade_weights
+from mixllm_engine.errors import ConfigError
+from mixllm_engine.types import Matrix, Vector
+
+Budget = BudgetWord | float
+
+# lambda on the pool's own scale: how many calls to the dearest candidate one full point of quality is worth.
+UNCALIBRATED: Mapping[BudgetWord, float] = {
+    "very_low": 0.3,
+    "low": 1.0,
+    "medium": 3.0,
+    "high": 10.0,
+    "very_high": 100.0,
+}
+# Share of the dearest candidate's cost that a word stands for (the paper's demo publishes no numbers).
+SPEND_SHARE: Mapping[BudgetWord, float] = {
+    "very_low": 0.02,
+    "low": 0.08,
+    "medium": 0.20,
+    "high": 0.45,
+    "very_high": 1.0,
+}
+
+_GRID = np.logspace(-4, 4, 97)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpendCurve:
+    """Mean cost per query as a function of lambda, measured on a table of outcomes.
+
+    Attributes
+    ----------
+    willingness_to_pay : array of shape (m,)
+        lambda, rising, on the pool's own scale.
+    cost_usd : array of shape (m,)
+        Mean predicted cost of the choices, made non-decreasing.
+    dearest_usd : float
+        Mean cost of always calling the dearest candidate.
+    """
+
+    willingness_to_pay: Vector
+    cost_usd: Vector
+    dearest_usd: float
+
+    @classmethod
+    def measure(cls, quality: Matrix, cost_usd: Matrix, reference_cost_usd: float) -> SpendCurve:
+        """Sweep lambda over predictions of shape (n, K)."""
+        rows = np.arange(len(quality))
+        spent = []
+        for willingness in _GRID:
+            on_quality, on_cost = trade_weights(float(willingness))
+            chosen = np.argmax(on_quality * quality - on_cost * cost_usd / reference_cost_usd, axis=1)
+            spent.append(cost_usd[rows, chosen].mean())
+        return cls(
+            willingness_to_pay=_GRID.copy(),
+            cost_usd=np.maximum.accumulate(np.array(spent)),
+            dearest_usd=float(cost_usd.mean(axis=0).max()),
+        )
+
+    def willingness_for(self, cost_usd: float) -> float:
+        """Return the largest lambda whose mean cost stays within a number of dollars per query."""
+        within = int(np.searchsorted(self.cost_usd, cost_usd, side="right")) - 1
+        return float(self.willingness_to_pay[max(within, 0)])
+
+
+def check_budget(budget: Budget) -> Budget:
+    """Return a budget that is a known word or a positive number of dollars, or raise `ConfigError`."""
+    if isinstance(budget, str):
+        if budget not in get_args(BudgetWord):
+            allowed = ", ".join(map(repr, get_args(BudgetWord)))
+            raise ConfigError(f"unknown budget {budget!r}; allowed: {allowed}, or dollars per query such as 0.002")
+        return budget
+    number = _number(budget, "budget")
+    if number == 0:
+        raise ConfigError(
+            "budget=0 buys nothing; give dollars per query, or 'very_low' for the cheapest sensible choice"
+        )
+    return number
+
+
+def check_willingness(willingness_to_pay: float) -> float:
+    """Return a lambda of at least 0 (infinity is allowed: quality alone), or raise `ConfigError`."""
+    if isinstance(willingness_to_pay, float) and math.isinf(willingness_to_pay) and willingness_to_pay > 0:
+        return willingness_to_pay
+    return _number(willingness_to_pay, "willingness_to_pay")
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise ConfigError(f"{name}={value!r} must be a number")
+    if not (math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{name}={value!r} must be finite and at least 0")
+    return float(value)
+
+
+class Budgets:
+    """Turn budgets into lambda, and keep dollar budgets on average (an online primal-dual pacer).
+
+    For a budget of B dollars, lambda = lambda_0 exp(-v). The dual variable v rises while the smoothed spend is above B
+    and falls while it is below: v <- clip(v + eta (spend / B - 1)), the pacer of ParetoBandit on a logarithmic scale.
+    Not thread-safe: the router holds its lock.
+    """
+
+    _STEP = 0.05  # eta
+    _SMOOTHING = 0.95
+    _MAX_DUAL = 8.0
+
+    def __init__(self) -> None:
+        self.curve: SpendCurve | None = None
+        self._dual: dict[float, float] = {}
+        self._spend: dict[float, float] = {}
+
+    def willingness(self, budget: Budget) -> float:
+        """Return lambda on the pool's own scale for a checked budget."""
+        if isinstance(budget, str):
+            if self.curve is None:
+                return UNCALIBRATED[budget]
+            return self.curve.willingness_for(SPEND_SHARE[budget] * self.curve.dearest_usd)
+        start = self.curve.willingness_for(budget) if self.curve else UNCALIBRATED["medium"]
+        return start * math.exp(-self._dual.get(budget, 0.0))
+
+    def spent(self, budget: Budget, cost_usd: float) -> None:
+        """Tell the pacer what one call under a dollar budget cost."""
+        if isinstance(budget, str):
+            return
+        spend = self._SMOOTHING * self._spend.get(budget, budget) + (1.0 - self._SMOOTHING) * cost_usd
+        dual = self._dual.get(budget, 0.0) + self._STEP * (spend / budget - 1.0)
+        self._spend[budget] = spend
+        self._dual[budget] = min(max(dual, -self._MAX_DUAL), self._MAX_DUAL)

@@ -1,0 +1,193 @@
+"""From one query's context to a decision: predictions, budget, exclusions, session and exploration come together."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixllm_engine.candidates import Pool
+from mixllm_engine.config import RouterConfig
+from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_willingness
+from mixllm_engine.decision.choice import Choice, choose, first, rank
+from mixllm_engine.decision.score import ScoreTable, Timing, score, trade_weights
+from mixllm_engine.decision.sessions import Sessions, Stay, input_price
+from mixllm_engine.encoding.context import Context
+from mixllm_engine.errors import ConfigError, ContextWindowError, NoEligibleCandidateError
+from mixllm_engine.prediction.predictor import Predictor
+from mixllm_engine.types import Decision, Vector
+from mixllm_engine.waiting.cooldown import Cooldowns
+from mixllm_engine.waiting.load import Load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a caller may say about one decision; see `Router.decide`."""
+
+    budget: Budget | None = None
+    willingness_to_pay: float | None = None
+    max_wait_s: float | None = None
+    allow: Sequence[str] | None = None
+    deny: Sequence[str] = ()
+    force: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """How the candidates stand for one query, each of shape (K,): score, score at its best, labels so far."""
+
+    total: Vector
+    hoped: Vector
+    labels: Vector
+
+
+class DecisionMaker:
+    """Everything that a decision depends on besides the learned state. Not thread-safe: the router holds its lock.
+
+    Parameters
+    ----------
+    pool : Pool
+        The candidates.
+    config : RouterConfig
+        Settings.
+    rng : numpy.random.Generator
+        Source of chance.
+    """
+
+    def __init__(self, pool: Pool, config: RouterConfig, rng: np.random.Generator) -> None:
+        self.pool = pool
+        self.config = config
+        self.load = Load(pool, config.waiting)
+        self.cooldowns = Cooldowns(config.waiting)
+        self.sessions = Sessions()
+        self.budgets = Budgets()
+        self.draws: dict[str, int] = {}  # exploring draws so far
+        self._rng = rng
+
+    def change_pool(self, pool: Pool) -> None:
+        """Follow a changed pool."""
+        self.pool = pool
+        self.load.attach(pool)
+
+    def decide(
+        self, context: Context, request: Request, predictor: Predictor, reference_cost_usd: float, now: float
+    ) -> Decision:
+        """Choose a candidate for one query at time `now`."""
+        budget, willingness = self._willingness(request, reference_cost_usd)
+        stay = self.sessions.get(request.session)
+        prices = input_price(self.pool, stay, context.prompt_tokens)
+        prediction = predictor.predict(context.features, context.prompt_tokens, prices)
+        timing = Timing(
+            waiting_s=self.load.waiting_s(prediction.response_tokens),
+            startup_s=self.load.startup_s,
+            tokens_per_s=self.load.tokens_per_s,
+        )
+        scores = score(
+            prediction,
+            timing,
+            self.config.decision,
+            willingness_to_pay=willingness,
+            reference_cost_usd=reference_cost_usd,
+            max_wait_s=self._max_wait_s(request),
+        )
+        reasons = self._excluded(context, request, now)
+        # What each candidate could be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.
+        hoped = scores.total + trade_weights(willingness)[0] * np.sqrt(prediction.leverage)
+        standing = _Standing(total=scores.total, hoped=hoped, labels=predictor.quality.count)
+        choice, why = self._choose(standing, reasons, context, request.force, stay)
+        names = self.pool.names
+        chosen = names[choice.ranking[0]]
+        if choice.explored:
+            self.draws[chosen] = self.draws.get(chosen, 0) + 1
+        if budget is not None:
+            self.budgets.spent(budget, float(prediction.cost_usd[choice.ranking[0]]))
+        self.sessions.put(request.session, chosen, context.prompt_tokens)
+        return Decision(
+            decision_id=secrets.token_hex(16),
+            candidate=chosen,
+            ranking=tuple([names[position] for position in choice.ranking]),
+            propensity=choice.propensity,
+            explored=choice.explored,
+            scores=ScoreTable(self.pool, prediction, timing, scores, reasons),
+            reason=why,
+            willingness_to_pay=willingness,
+            time_s=now,
+        )
+
+    def _willingness(self, request: Request, reference_cost_usd: float) -> tuple[Budget | None, float]:
+        if request.willingness_to_pay is not None:
+            if request.budget is not None:
+                raise ConfigError("give a budget or willingness_to_pay, not both: a budget is turned into one")
+            return None, check_willingness(request.willingness_to_pay)
+        budget = check_budget(self.config.decision.budget if request.budget is None else request.budget)
+        willingness = self.budgets.willingness(budget)
+        # Budgets speak of the pool's scale; a score in dollars, lambda p - c, needs lambda in dollars too.
+        return budget, willingness * reference_cost_usd if self.config.decision.cost_scale == "usd" else willingness
+
+    def _max_wait_s(self, request: Request) -> float | None:
+        if request.max_wait_s is None:
+            return self.config.decision.max_wait_s
+        if not request.max_wait_s > 0:
+            raise ConfigError(
+                f"max_wait_s={request.max_wait_s!r} must be above 0 seconds; leave it out for the default"
+            )
+        return request.max_wait_s
+
+    def _excluded(self, context: Context, request: Request, now: float) -> dict[int, str]:
+        """Return who may not answer; a pause alone never leaves nobody."""
+        tokens = context.prompt_tokens + context.max_output_tokens
+        lasting = self.pool.excluded(needs=context.needs, tokens=tokens, allow=request.allow, deny=request.deny)
+        pauses = self.cooldowns.active(now)
+        if not pauses:
+            return lasting
+        paused = {self.pool.index[name]: why for name, why in pauses.items() if name in self.pool.index}
+        both = {**paused, **lasting}
+        return both if len(both) < len(self.pool) else lasting
+
+    def _choose(
+        self,
+        standing: _Standing,
+        reasons: Mapping[int, str],
+        context: Context,
+        force: str | None,
+        stay: Stay | None,
+    ) -> tuple[Choice, str]:
+        pool = self.pool
+        if force is not None:
+            return Choice(ranking=[pool.position(force)], propensity=1.0, explored=False), "forced"
+        eligible = None
+        if reasons:
+            eligible = np.ones(len(pool), dtype=bool)
+            eligible[list(reasons)] = False
+            if not eligible.any():
+                raise self._nobody(reasons, context)
+        ranking = rank(standing.total, eligible)
+        if context.in_tool_loop and stay is not None and pool.index.get(stay.candidate) in ranking:
+            kept = first(pool.index[stay.candidate], ranking)
+            return Choice(ranking=kept, propensity=1.0, explored=False), "tool loop"
+        new = [] if context.in_tool_loop else self._new(ranking, standing)
+        choice = choose(ranking, new, self.config.exploration.rate, self._rng)
+        return choice, "exploration" if choice.explored else "score"
+
+    def _new(self, ranking: Sequence[int], standing: _Standing) -> list[int]:
+        """Return the candidates worth an exploring draw: few labels, few draws, and still some hope to be the best."""
+        pulls = self.config.exploration.pulls
+        if not pulls or standing.labels.min() >= pulls:
+            return []
+        draws, names, best = self.draws, self.pool.names, standing.total[ranking[0]]
+        unknown = (standing.labels < pulls) & (standing.hoped >= best)
+        return [p for p in sorted(ranking) if unknown[p] and draws.get(names[p], 0) < pulls]
+
+    def _nobody(self, reasons: Mapping[int, str], context: Context) -> NoEligibleCandidateError:
+        names = self.pool.names
+        named = {names[position]: why for position, why in sorted(reasons.items())}
+        tokens = context.prompt_tokens + context.max_output_tokens
+        if all(self.pool.window[position] < tokens for position in reasons):
+            windows = ", ".join(f"{name} {window:.0f}" for name, window in zip(names, self.pool.window, strict=True))
+            message = f"the query needs {tokens} tokens, more than the context window of every candidate ({windows})"
+            return ContextWindowError(message, named)
+        listed = "; ".join(f"{name}: {why}" for name, why in named.items())
+        return NoEligibleCandidateError(f"no candidate may answer this query: {listed}", named)

@@ -1,0 +1,177 @@
+"""The meta decision maker: predictions -> scores (paper, section 3.3, equations 7 to 11).
+
+    s = lambda/(lambda+1) p - 1/(lambda+1) c + alpha u - beta pen
+
+`DecisionConfig` says which form each part takes; both presets run through the same lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixllm_engine.candidates import Pool
+from mixllm_engine.config import DecisionConfig
+from mixllm_engine.prediction.predictor import Prediction
+from mixllm_engine.types import Score, Vector
+
+# exp() overflows a float64 beyond 709.8; two candidates so late are equally hopeless.
+_MAX_EXPONENT = 700.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What is known of the candidates' speed, each of shape (K,).
+
+    Attributes
+    ----------
+    waiting_s : array
+        w_l: expected wait before a new call starts.
+    startup_s : array
+        Time until the first token.
+    tokens_per_s : array
+        Generation speed.
+    """
+
+    waiting_s: Vector
+    startup_s: Vector
+    tokens_per_s: Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """All parts of the score, each of shape (K,) in the order of the pool."""
+
+    trade: Vector
+    uncertainty: Vector
+    penalty: Vector
+    total: Vector
+
+
+def score(
+    prediction: Prediction,
+    timing: Timing,
+    config: DecisionConfig,
+    *,
+    willingness_to_pay: float,
+    reference_cost_usd: float,
+    max_wait_s: float | None,
+) -> Scores:
+    """Score every candidate.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        p-hat, c-hat, length and leverage.
+    timing : Timing
+        Waiting and speed.
+    config : DecisionConfig
+        alpha, beta, gamma, xi and the form of each part.
+    willingness_to_pay : float
+        lambda >= 0; 0 looks at cost alone, infinity at quality alone.
+    reference_cost_usd : float
+        What a typical call to the pool's dearest candidate costs: the unit of c under ``cost_scale="pool"``.
+    max_wait_s : float or None
+        tau; ``None`` = any wait will do.
+    """
+    unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
+    on_quality, on_cost = trade_weights(willingness_to_pay)
+    trade = on_quality * prediction.quality - (on_cost / unit) * prediction.cost_usd
+    square = config.uncertainty == "square"
+    uncertainty = prediction.leverage if square else np.sqrt(prediction.leverage)
+    penalty = _penalty(prediction, timing, config, max_wait_s, on_quality)
+    total = trade + config.uncertainty_weight * uncertainty - config.penalty_weight * penalty
+    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total)
+
+
+def trade_weights(willingness_to_pay: float) -> tuple[float, float]:
+    """Return lambda/(lambda+1) and 1/(lambda+1), also for an infinite lambda.
+
+    Examples
+    --------
+    >>> trade_weights(3.0)
+    (0.75, 0.25)
+    >>> trade_weights(math.inf)
+    (1.0, 0.0)
+    """
+    if math.isinf(willingness_to_pay):
+        return 1.0, 0.0
+    return willingness_to_pay / (willingness_to_pay + 1.0), 1.0 / (willingness_to_pay + 1.0)
+
+
+def _penalty(
+    prediction: Prediction, timing: Timing, config: DecisionConfig, max_wait_s: float | None, on_quality: float
+) -> Vector:
+    if max_wait_s is None or config.penalty == "none":
+        return np.zeros_like(prediction.quality)
+    if config.penalty == "exponential":  # paper, equation 11
+        exponent = config.penalty_rate * (timing.waiting_s - config.tolerance * max_wait_s)
+        late: Vector = np.exp(np.minimum(exponent, _MAX_EXPONENT))
+        return late
+    # A late answer is worth nothing, so the expected quality is p P(T <= tau); the penalty is what that takes away.
+    lost: Vector = on_quality * prediction.quality * (1.0 - in_time(prediction, timing, max_wait_s))
+    return lost
+
+
+def in_time(prediction: Prediction, timing: Timing, max_wait_s: float) -> Vector:
+    """Return P(T <= tau), shape (K,), for T = wait + start-up + length / speed with a log-normal length."""
+    generating = np.maximum(max_wait_s - timing.waiting_s - timing.startup_s, 1e-9)
+    spare = np.log(generating * timing.tokens_per_s) - prediction.log_length
+    return normal_distribution(spare / np.maximum(prediction.length_deviation, 1e-6))
+
+
+def normal_distribution(z: Vector) -> Vector:
+    """Return the standard normal distribution function to 1.4e-4, in a form that is one vector operation.
+
+    References
+    ----------
+    Bowling et al. (2009), "A logistic approximation to the cumulative normal distribution", JIEM 2(1).
+
+    Examples
+    --------
+    >>> normal_distribution(np.array([-1.0, 0.0, 1.0])).round(3)
+    array([0.159, 0.5  , 0.841])
+    """
+    bounded = np.minimum(np.maximum(z, -8.0), 8.0)
+    probability: Vector = 1.0 / (1.0 + np.exp(-bounded * (1.5976 + 0.07056 * bounded * bounded)))
+    return probability
+
+
+class ScoreTable(Mapping[str, Score]):
+    """The scores of a decision by name; a `Score` is made when it is asked for, since a pool may be large."""
+
+    def __init__(
+        self, pool: Pool, prediction: Prediction, timing: Timing, scores: Scores, reasons: Mapping[int, str]
+    ) -> None:
+        self._pool = pool
+        self._prediction = prediction
+        self._timing = timing
+        self._scores = scores
+        self._reasons = reasons
+
+    def __getitem__(self, name: str) -> Score:
+        """Return one candidate's score."""
+        position = self._pool.index[name]
+        return Score(
+            quality=float(self._prediction.quality[position]),
+            response_tokens=float(self._prediction.response_tokens[position]),
+            cost_usd=float(self._prediction.cost_usd[position]),
+            uncertainty=float(self._scores.uncertainty[position]),
+            waiting_s=float(self._timing.waiting_s[position]),
+            trade=float(self._scores.trade[position]),
+            penalty=float(self._scores.penalty[position]),
+            total=float(self._scores.total[position]),
+            eligible=position not in self._reasons,
+            reason=self._reasons.get(position, ""),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in the order of the pool."""
+        return iter(self._pool.names)
+
+    def __len__(self) -> int:
+        """Count the candidates."""
+        return len(self._pool)

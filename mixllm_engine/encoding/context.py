@@ -1,0 +1,140 @@
+"""A query as a person gives it -> the checked, encoded form that is decided on."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixllm_engine.config import FeatureConfig
+from mixllm_engine.encoding.encoder import Embeddings, Encoder
+from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.errors import QueryError
+from mixllm_engine.types import Capability, Query, Vector
+
+_BATCH = 64
+_CACHED_TEXTS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A query that can be decided on.
+
+    Attributes
+    ----------
+    embedding : array of shape (d,)
+        Its embedding.
+    features : array
+        phi of it.
+    prompt_tokens, max_output_tokens : int
+        Length of the prompt, and the longest answer that will be asked for (0 = not said).
+    needs : frozenset of str
+        Capabilities.
+    in_tool_loop : bool
+        Whether the candidate of its session must not change.
+    """
+
+    embedding: npt.NDArray[np.floating]
+    features: Vector
+    prompt_tokens: int
+    max_output_tokens: int
+    needs: frozenset[Capability]
+    in_tool_loop: bool
+
+
+class ContextMaker:
+    """Check and encode queries; thread-safe.
+
+    The latest texts are remembered, since an agent asks about the same request at every step of its loop.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Text to embedding.
+    config : FeatureConfig
+        Embedding to context.
+    """
+
+    def __init__(self, encoder: Encoder, config: FeatureConfig) -> None:
+        self.encoder = encoder
+        self.config = config
+        self._lock = threading.Lock()
+        self._latest: OrderedDict[str, tuple[npt.NDArray[np.floating], int]] = OrderedDict()
+
+    @cached_property
+    def features(self) -> FeatureMap:
+        """The map from embeddings to contexts."""
+        return FeatureMap.general(self.encoder, self.config)
+
+    def make(self, query: str | Query) -> Context:
+        """Check and encode one query, or raise `QueryError` that says what is wrong."""
+        if isinstance(query, str):
+            query = Query(text=query)
+        if not isinstance(query, Query):
+            raise QueryError(f"a query is a text or a Query, not {type(query).__name__}")
+        if isinstance(query.needs, str):
+            raise QueryError(f"needs must be a list of capabilities, got the text {query.needs!r}")
+        embedding, counted = self._encoded(query.text) if query.embedding is None else self._checked(query.embedding)
+        prompt_tokens = counted if query.prompt_tokens is None else query.prompt_tokens
+        if prompt_tokens < 0 or (query.max_output_tokens or 0) < 0:
+            raise QueryError("prompt_tokens and max_output_tokens must be at least 0")
+        return Context(
+            embedding=embedding,
+            features=self.features(embedding[None, :])[0],
+            prompt_tokens=int(prompt_tokens),
+            max_output_tokens=int(query.max_output_tokens or 0),
+            needs=frozenset(query.needs),
+            in_tool_loop=query.in_tool_loop,
+        )
+
+    def many(self, texts: Sequence[str], *, progress: bool = False) -> tuple[Embeddings, Vector]:
+        """Encode and count many texts, if wished with a progress bar."""
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise QueryError(f"text {row} is empty; every query needs some text")
+        batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # an ONNX session computes outside Python's lock
+            encoded = list(_shown(pool.map(self.encoder.encode, batches), len(batches), progress))
+        embeddings = np.concatenate(encoded) if encoded else np.empty((0, self.encoder.dimension), np.float32)
+        return embeddings, np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
+
+    def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
+        if text is None or not text.strip():
+            raise QueryError("the query is empty: give some text, or an embedding by the router's own encoder")
+        with self._lock:
+            if text in self._latest:
+                self._latest.move_to_end(text)
+                return self._latest[text]
+        found = (self.encoder.encode([text])[0], self.encoder.count_tokens(text))
+        with self._lock:
+            self._latest[text] = found
+            if len(self._latest) > _CACHED_TEXTS:
+                self._latest.popitem(last=False)
+        return found
+
+    def _checked(self, given: npt.ArrayLike) -> tuple[npt.NDArray[np.floating], int]:
+        embedding = np.asarray(given, dtype=np.float64)
+        if embedding.shape != (self.features.input_dimension,):
+            expected = self.features.input_dimension
+            raise QueryError(f"the embedding has shape {embedding.shape}, this router's encoder makes ({expected},)")
+        norm = math.sqrt(embedding @ embedding)
+        if not math.isfinite(norm) or norm == 0.0:
+            raise QueryError("the embedding must be finite and not all zero")
+        return embedding / norm, 0
+
+
+def _shown(batches: Iterable[Embeddings], count: int, progress: bool) -> Iterable[Embeddings]:
+    """Put a progress bar around work that takes more than a moment."""
+    if not progress or count < 2:
+        return batches
+    from rich.progress import track
+
+    return track(batches, "encoding queries", total=count)

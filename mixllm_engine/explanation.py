@@ -1,0 +1,86 @@
+"""Why a candidate was chosen, in numbers that add up and in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mixllm_engine.store.base import DecisionRecord
+from mixllm_engine.types import Decision, Outcome
+
+_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", "score", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A decision with what came of it; ``str()`` is a table.
+
+    Attributes
+    ----------
+    record : DecisionRecord
+        The decision as it was logged.
+    outcomes : tuple of Outcome
+        What the attempts brought.
+    """
+
+    record: DecisionRecord
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def decision(self) -> Decision:
+        """The decision."""
+        return self.record.decision
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        decision = self.decision
+        how = {
+            "score": "has the best score",
+            "exploration": "was drawn to learn about it",
+            "forced": "was asked for by name",
+            "tool loop": "had begun this tool loop",
+        }[decision.reason]
+        return (
+            f"{decision.candidate} {how} at willingness to pay {decision.willingness_to_pay:.3g} "
+            f"(probability of this choice {decision.propensity:.3g})"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the decision and its outcomes as plain data."""
+        decision = self.decision
+        return {
+            **{f.name: getattr(decision, f.name) for f in fields(decision) if f.name not in ("scores", "ranking")},
+            "ranking": list(decision.ranking),
+            "policy": self.record.policy,
+            "scores": {name: asdict(score) for name, score in decision.scores.items()},
+            "outcomes": [asdict(outcome) for outcome in self.outcomes],
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return one row of text per candidate, best score first, as in the table."""
+        scores = self.decision.scores
+        ordered = sorted(scores, key=lambda name: (not scores[name].eligible, -scores[name].total, name))
+        rows = []
+        for name in ordered:
+            s = scores[name]
+            parts = (s.trade, s.uncertainty, s.penalty, s.total)
+            note = s.reason or ("<- chosen" if name == self.decision.candidate else "")
+            numbers = (f"{s.quality:.3f}", f"{s.cost_usd:.6f}", f"{s.response_tokens:.0f}", f"{s.waiting_s:.2f}")
+            rows.append((name, *numbers, *(f"{part:.4f}" for part in parts), note))
+        return rows
+
+    def __str__(self) -> str:
+        """Return the summary, the table and the attempts."""
+        table = [_COLUMNS, *self.rows()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+        attempts = [
+            f"{outcome.candidate}: {outcome.error or 'answered'}"
+            + (f", {outcome.cost_usd:.6f} $" if outcome.cost_usd is not None else "")
+            + (f", {outcome.latency_s:.2f} s" if outcome.latency_s is not None else "")
+            for outcome in self.outcomes
+        ]
+        return "\n".join([self.summary, "", *lines, *(["", *attempts] if attempts else [])])

@@ -1,0 +1,189 @@
+"""The learned state in use: predictors for the pool, and the fold that brings in what the log says.
+
+    state = offline fit + sum over the log
+
+Folding a row is an addition, so the state does not depend on the order in which rows arrive, on who wrote them, or on
+whether they are read one by one or after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from mixllm_engine.candidates import Pool
+from mixllm_engine.config import RouterConfig
+from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.learning.state import Learned, Typical
+from mixllm_engine.prediction.heads import HeadStatistics
+from mixllm_engine.prediction.predictor import Predictor
+from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store, StoredEmbedding
+from mixllm_engine.types import Vector
+
+_BATCH: Final = 1000
+
+
+class Learner:
+    """Predictors that follow a log. Not thread-safe: the router holds its lock.
+
+    Parameters
+    ----------
+    pool : Pool
+        The candidates.
+    features : FeatureMap
+        phi.
+    encoder : str
+        Fingerprint; rows of another encoder are passed over.
+    config : RouterConfig
+        Settings of the predictors.
+    learned : Learned, optional
+        What to start from.
+    """
+
+    def __init__(
+        self, pool: Pool, features: FeatureMap, encoder: str, config: RouterConfig, learned: Learned | None = None
+    ) -> None:
+        self.features = features
+        self.encoder = encoder
+        self.config = config
+        self.pool = pool
+        self._starts = 0
+        self.start(learned or Learned())
+
+    def start(self, learned: Learned) -> None:
+        """Forget everything and begin with `learned`."""
+        self.typical: Typical = learned.typical
+        self.curve = learned.curve
+        self.position = dict(learned.position)
+        self.passed_over = 0
+        self._starts += 1
+        self._folded = 0
+        self.reference_cost_usd = self._price()
+        self.predictor = Predictor(self.pool, self.features.dimension, self.config.prediction)
+        # Sums of candidates that are not in the pool: they count again when the candidate comes back.
+        self._away: dict[str, tuple[HeadStatistics, HeadStatistics]] = {}
+        empty = HeadStatistics.empty(self.features.dimension)
+        for name in {*learned.quality, *learned.length}:
+            self._add(name, learned.quality.get(name, empty), learned.length.get(name, empty))
+
+    def learned(self) -> Learned:
+        """Return all that was learned, to store it."""
+        sums = dict(self._away)
+        for name, position in self.pool.index.items():
+            sums[name] = (self.predictor.quality.statistics(position), self.predictor.length.statistics(position))
+        return Learned(
+            quality={name: quality for name, (quality, _) in sums.items()},
+            length={name: length for name, (_, length) in sums.items()},
+            typical=self.typical,
+            curve=self.curve,
+            position=dict(self.position),
+        )
+
+    # -- the pool ----------------------------------------------------------------------------------------------------
+
+    def change_pool(self, pool: Pool, like: str | None = None) -> None:
+        """Follow a changed pool; the numbers of the candidates that stay are kept bit by bit.
+
+        Parameters
+        ----------
+        pool : Pool
+            The new pool.
+        like : str, optional
+            A new candidate starts with the expectations of this one instead of those from its price.
+        """
+        older, self.pool = self.predictor, pool
+        for name, position in older.pool.index.items():
+            if name not in pool.index:
+                self._away[name] = (older.quality.statistics(position), older.length.statistics(position))
+        self.predictor = Predictor(pool, self.features.dimension, self.config.prediction)
+        self.predictor.adopt(older)
+        for name in pool.index.keys() - older.pool.index.keys():
+            if like is not None:
+                self.predictor.imitate(pool.index[name], pool.index[like])
+            if name in self._away:
+                self._add(name, *self._away.pop(name))
+        self.reference_cost_usd = self._price()
+
+    @property
+    def version(self) -> str:
+        """Name the state that decides, for the log: how often it was started, and how many rows it has folded in."""
+        return f"{self._starts}.{self._folded}"
+
+    def _price(self) -> float:
+        """Return what a typical call to the dearest candidate costs: the unit of costs in the score."""
+        lengths = np.array([self.typical.response(name) for name in self.pool.names])
+        costs = self.typical.prompt_tokens * self.pool.input_price + lengths * self.pool.output_price
+        return float(costs.max()) or 1.0  # where all is free, costs are 0 in any unit
+
+    # -- the fold ----------------------------------------------------------------------------------------------------
+
+    def follow(self, store: Store) -> int:
+        """Fold in what the log holds behind the last position; returns the number of rows."""
+        before = self._folded
+        feedback, outcomes = f"{store.identity}/feedback", f"{store.identity}/outcomes"
+        more = True
+        while more:
+            rows = store.feedback_after(self.position.get(feedback, 0), _BATCH)
+            attempts = store.outcomes_after(self.position.get(outcomes, 0), _BATCH)
+            self._fold_feedback(rows)
+            self._fold_outcomes(attempts)
+            if rows:
+                self.position[feedback] = rows[-1].sequence
+            if attempts:
+                self.position[outcomes] = attempts[-1].sequence
+            self._folded += len(rows) + len(attempts)
+            more = len(rows) == _BATCH or len(attempts) == _BATCH
+        return self._folded - before
+
+    def _fold_feedback(self, rows: Sequence[FeedbackRow]) -> None:
+        for row in rows:
+            if row.encoder != self.encoder:
+                self.passed_over += 1
+                continue
+            context = self._context(row.embedding)
+            if row.candidate not in self.pool.index:
+                change = _one(context, row.after) if row.before is None else _relabel(context, row.before, row.after)
+                self._add(row.candidate, change, HeadStatistics.empty(len(context)))
+            elif row.before is None:
+                self.predictor.quality.update(self.pool.index[row.candidate], context, row.after)
+            else:
+                self.predictor.quality.relabel(self.pool.index[row.candidate], context, row.before, row.after)
+
+    def _fold_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
+        for row in rows:
+            tokens = row.outcome.response_tokens
+            if row.encoder != self.encoder or row.outcome.error is not None or not tokens:
+                continue
+            context = self._context(row.embedding)
+            if row.outcome.candidate in self.pool.index:
+                self.predictor.learn_length(self.pool.index[row.outcome.candidate], context, tokens)
+            else:
+                length = _one(context, float(np.log(tokens)))
+                self._add(row.outcome.candidate, HeadStatistics.empty(len(context)), length)
+
+    def _context(self, embedding: StoredEmbedding) -> Vector:
+        context: Vector = self.features(embedding.astype(np.float64)[None, :])[0]
+        return context
+
+    def _add(self, name: str, quality: HeadStatistics, length: HeadStatistics) -> None:
+        if name in self.pool.index:
+            self.predictor.add(self.pool.index[name], quality, length)
+            return
+        empty = HeadStatistics.empty(self.features.dimension)
+        before = self._away.get(name, (empty, empty))
+        self._away[name] = (before[0] + quality, before[1] + length)
+
+
+def _one(context: Vector, target: float) -> HeadStatistics:
+    return HeadStatistics.of(context[None, :], np.array([target]))
+
+
+def _relabel(context: Vector, before: float, after: float) -> HeadStatistics:
+    return HeadStatistics(
+        count=0.0,
+        gram=np.zeros((len(context), len(context))),
+        moment=(after - before) * context,
+        square=after * after - before * before,
+    )

@@ -1,0 +1,28 @@
+"""What may be a reward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mixllm_engine.errors import FeedbackError
+
+
+def check_reward(reward: Any) -> float:
+    """Return a reward in [0, 1], or raise `FeedbackError` that says how to scale it.
+
+    Examples
+    --------
+    >>> check_reward(True)
+    1.0
+    """
+    if isinstance(reward, np.generic):
+        reward = reward.item()
+    if not isinstance(reward, int | float) or not math.isfinite(reward) or not 0.0 <= reward <= 1.0:
+        raise FeedbackError(
+            f"reward={reward!r} must be a number in [0, 1]: 1 for a good answer, 0 for a bad one; "
+            "scale stars or points first, for example (stars - 1) / 4"
+        )
+    return float(reward)

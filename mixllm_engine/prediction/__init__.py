@@ -1,0 +1,1 @@
+"""Context -> expected quality, response length, cost and uncertainty of every candidate."""

@@ -1,0 +1,214 @@
+"""Closed-form Bayesian linear heads, one for each candidate, as sums over observations.
+
+For candidate l with contexts x (rows of X) and targets y::
+
+    A_l     = A0 + X'X                     precision; the paper's A_l (equation 14)
+    theta_l = A_l^-1 (A0 m_l + X'y)        posterior mean; Bishop, PRML, equations 3.50 and 3.51
+    width   = sqrt(x' A_l^-1 x)            LinUCB's width (Li et al. 2010, equation 4)
+
+A0 is diagonal: barely anything on the bias, much on every other weight, so that a candidate of which little is known
+is predicted at its own mean m_l. X'X, X'y, y'y and n are sums: the order of observations does not matter, a relabelled
+observation is a difference, and the statistics of two workers are merged by adding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixllm_engine.errors import StateError
+from mixllm_engine.types import Matrix, Vector
+
+# Rank-one updates of an inverse gather rounding errors; after this many the inverse is computed anew.
+_REFRESH_EVERY = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStatistics:
+    """The sums of one candidate: all that is learned, and all that is stored.
+
+    Attributes
+    ----------
+    count : float
+        Observations n.
+    gram : array of shape (d, d)
+        X'X.
+    moment : array of shape (d,)
+        X'y.
+    square : float
+        y'y.
+    """
+
+    count: float
+    gram: Matrix
+    moment: Vector
+    square: float
+
+    @classmethod
+    def empty(cls, dimension: int) -> HeadStatistics:
+        """Return the sums over no observation."""
+        return cls(count=0.0, gram=np.zeros((dimension, dimension)), moment=np.zeros(dimension), square=0.0)
+
+    @classmethod
+    def of(cls, contexts: Matrix, targets: Vector) -> HeadStatistics:
+        """Return the sums over observations: contexts of shape (n, d), targets of shape (n,)."""
+        return cls(
+            count=float(len(targets)),
+            gram=contexts.T @ contexts,
+            moment=contexts.T @ targets,
+            square=float(targets @ targets),
+        )
+
+    def __add__(self, other: HeadStatistics) -> HeadStatistics:
+        """Merge two sets of observations."""
+        return HeadStatistics(
+            count=self.count + other.count,
+            gram=self.gram + other.gram,
+            moment=self.moment + other.moment,
+            square=self.square + other.square,
+        )
+
+
+class HeadBank:
+    """The heads of all candidates for one target, stacked, so that one product predicts for all of them.
+
+    Parameters
+    ----------
+    prior_means : array of shape (K, d)
+        m_l, the weights before any observation.
+    shrinkage : float
+        Prior precision of every weight but the bias.
+    strength : float
+        Prior precision of the bias: how many observations the prior mean is worth.
+    statistics : sequence of HeadStatistics, optional
+        What was learned before.
+    """
+
+    def __init__(
+        self,
+        prior_means: npt.ArrayLike,
+        *,
+        shrinkage: float,
+        strength: float,
+        statistics: Sequence[HeadStatistics] | None = None,
+    ) -> None:
+        self.prior_means = np.array(prior_means, dtype=np.float64)
+        candidates, dimension = self.prior_means.shape
+        self.prior_precision = np.full(dimension, float(shrinkage))
+        self.prior_precision[0] = strength
+        self.gram = np.zeros((candidates, dimension, dimension))
+        self.inverse = np.tile(np.diag(1.0 / self.prior_precision), (candidates, 1, 1))
+        self.moment = np.zeros((candidates, dimension))
+        self.weights = self.prior_means.copy()
+        self.square = np.zeros(candidates)
+        self.count = np.zeros(candidates)
+        self._updates = np.zeros(candidates, dtype=np.int64)
+        for position, observed in enumerate(statistics or ()):
+            self.add(position, observed)
+
+    @property
+    def dimension(self) -> int:
+        """Length d of a context."""
+        return int(self.prior_means.shape[1])
+
+    @property
+    def precision(self) -> Matrix:
+        """A_l of every candidate, shape (K, d, d)."""
+        return self.gram + np.diag(self.prior_precision)
+
+    def predict(self, context: Vector) -> Vector:
+        """Return x'theta_l for every candidate: shape (K,) for one context (d,), (n, K) for contexts (n, d)."""
+        predictions: Vector = context @ self.weights.T
+        return predictions
+
+    def leverage(self, context: Vector) -> Vector:
+        """Return x' A_l^-1 x for every candidate, shape (K,): the paper's s_unc (equation 9)."""
+        squares: Vector = (self.inverse @ context) @ context
+        return np.maximum(squares, 0.0)
+
+    def update(self, position: int, context: Vector, target: float) -> None:
+        """Learn one observation; the cost is O(d^2) by the Sherman-Morrison formula."""
+        self._grow(position, context)
+        self.moment[position] += target * context
+        self.square[position] += target * target
+        self.count[position] += 1.0
+        self._solve(position)
+
+    def relabel(self, position: int, context: Vector, before: float, after: float) -> None:
+        """Change the target of an observation that was learned before."""
+        self.moment[position] += (after - before) * context
+        self.square[position] += after * after - before * before
+        self._solve(position)
+
+    def add(self, position: int, observed: HeadStatistics) -> None:
+        """Learn many observations at once, or merge what another worker learned."""
+        self.gram[position] += observed.gram
+        self.moment[position] += observed.moment
+        self.square[position] += observed.square
+        self.count[position] += observed.count
+        self._invert(position)
+        self._solve(position)
+
+    def statistics(self, position: int) -> HeadStatistics:
+        """Return the sums of one candidate, without the prior."""
+        return HeadStatistics(
+            count=float(self.count[position]),
+            gram=self.gram[position].copy(),
+            moment=self.moment[position].copy(),
+            square=float(self.square[position]),
+        )
+
+    def labels(self) -> list[tuple[float, float | None]]:
+        """Return count and mean target of each head; the mean is X'y on the bias, which is 1 in every context."""
+        pairs = zip(self.count.tolist(), self.moment[:, 0].tolist(), strict=True)
+        return [(count, total / count if count else None) for count, total in pairs]
+
+    def residual_variance(self, prior: float, strength: float, position: int | None = None) -> Vector:
+        """Return the mean squared residual of every head, or of one, shrunk towards a prior variance."""
+        rows = slice(None) if position is None else slice(position, position + 1)
+        weights = self.weights[rows]
+        # |y - X theta|^2 = y'y - 2 theta'X'y + theta'X'X theta
+        fitted = np.einsum("kde,ke->kd", self.gram[rows], weights)
+        residual = self.square[rows] + np.einsum("kd,kd->k", weights, fitted - 2.0 * self.moment[rows])
+        variance: Vector = (np.maximum(residual, 0.0) + strength * prior) / (self.count[rows] + strength)
+        return variance
+
+    def copy_head(self, position: int, other: HeadBank, source: int) -> None:
+        """Take over one head of another bank, bit by bit; also its prior mean."""
+        for name in ("prior_means", "gram", "inverse", "moment", "weights", "square", "count", "_updates"):
+            getattr(self, name)[position] = getattr(other, name)[source]
+
+    def set_prior(self, position: int, mean: Vector) -> None:
+        """Replace the prior mean m_l of a head; what was observed stays."""
+        self.prior_means[position] = mean
+        self._solve(position)
+
+    def _grow(self, position: int, context: Vector) -> None:
+        # A += x x';  A^-1 -= (A^-1 x)(A^-1 x)' / (1 + x' A^-1 x)
+        self.gram[position] += np.outer(context, context)
+        projected = self.inverse[position] @ context
+        self.inverse[position] -= np.outer(projected, projected) / (1.0 + context @ projected)
+        self._updates[position] += 1
+        if self._updates[position] >= _REFRESH_EVERY:
+            self._invert(position)
+
+    def _solve(self, position: int) -> None:
+        # theta = A^-1 (A0 m + X'y)
+        observed = self.prior_precision * self.prior_means[position] + self.moment[position]
+        self.weights[position] = self.inverse[position] @ observed
+
+    def _invert(self, position: int) -> None:
+        inverse = np.linalg.inv(self.gram[position] + np.diag(self.prior_precision))
+        self.inverse[position] = (inverse + inverse.T) / 2.0
+        self._updates[position] = 0
+
+    def check(self) -> None:
+        """Raise `StateError` if any number is not finite or a precision is not positive definite."""
+        numbers = (self.gram, self.inverse, self.moment, self.weights, self.square, self.count)
+        if not all(np.isfinite(array).all() for array in numbers) or (self.count < 0).any():
+            raise StateError("the learned statistics hold numbers that are not finite; the state is damaged")
+        if not (np.linalg.eigvalsh(self.precision)[:, 0] > 0).all():
+            raise StateError("a learned precision is not positive definite; the state is damaged")

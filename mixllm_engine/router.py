@@ -1,0 +1,437 @@
+"""The facade: it wires the parts together and owns no mathematics.
+
+A query walks through it like this::
+
+    text -> encoding -> context -> prediction -> decision -> (the caller calls the LLM) -> outcome -> feedback
+                                       ^                                                       |
+                                       +--------------- learning: a fold over the log ---------+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+
+from mixllm_engine.candidates import Pool
+from mixllm_engine.config import RouterConfig
+from mixllm_engine.decision.budget import Budget
+from mixllm_engine.decision.maker import DecisionMaker, Request
+from mixllm_engine.encoding.context import ContextMaker
+from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
+from mixllm_engine.errors import StateError
+from mixllm_engine.explanation import Explanation
+from mixllm_engine.learning.learner import Learner
+from mixllm_engine.learning.offline import FitReport, calibrate, fit, report
+from mixllm_engine.learning.rewards import check_reward
+from mixllm_engine.learning.table import read_table
+from mixllm_engine.prediction.cost import cost_usd
+from mixllm_engine.prediction.predictor import Predictions
+from mixllm_engine.saving import pack, unpack
+from mixllm_engine.store import open_store, snapshot
+from mixllm_engine.store.base import DecisionRecord, Store
+from mixllm_engine.tracking import note_decision
+from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Query
+
+
+class Router:
+    """Choose, for every query, the LLM that suits it best, and learn from what comes back.
+
+    Parameters
+    ----------
+    candidates : iterable of str or Candidate
+        LiteLLM model names, or candidates with prices and parameters of their own.
+    config : RouterConfig, optional
+        Settings; `RouterConfig.default` where not given.
+    store : None, path, URL or Store
+        Where decisions and feedback are kept: in memory, in a SQLite file, in any database of SQLAlchemy.
+    encoder : Encoder, optional
+        What turns text into vectors; the packaged MiniLM where not given.
+    seed : int, optional
+        Makes exploring draws repeatable.
+    clock : callable, optional
+        Seconds since the epoch; for tests.
+
+    Examples
+    --------
+    >>> router = Router([
+    ...     Candidate(name="small", model="openai/small", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2),
+    ...     Candidate(name="large", model="openai/large", input_usd_per_mtok=5.0, output_usd_per_mtok=15.0),
+    ... ], seed=0)
+    >>> decision = router.decide("What is the capital of France?", budget="low")
+    >>> decision.candidate
+    'small'
+    >>> router.feedback(decision.decision_id, reward=1.0).status
+    'applied'
+    """
+
+    def __init__(
+        self,
+        candidates: Iterable[str | Candidate],
+        *,
+        config: RouterConfig | None = None,
+        store: str | PathLike[str] | Store | None = None,
+        encoder: Encoder | None = None,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config or RouterConfig.default()
+        self._pool = Pool(candidates)
+        self._store = open_store(store)
+        self._contexts = ContextMaker(encoder or OnnxEncoder(), self.config.features)
+        self._maker = DecisionMaker(self._pool, self.config, np.random.default_rng(seed))
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._in_flight: Counter[tuple[str, str]] = Counter()
+        self._known: Learner | None = None
+        self._synced_at = -math.inf
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The pool, with prices and abilities filled in."""
+        return self._pool.candidates
+
+    def decide(
+        self,
+        query: str | Query,
+        *,
+        budget: Budget | None = None,
+        willingness_to_pay: float | None = None,
+        max_wait_s: float | None = None,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        force: str | None = None,
+        session: str | None = None,
+    ) -> Decision:
+        """Choose a candidate; no LLM is called.
+
+        Parameters
+        ----------
+        query : str or Query
+            What is asked.
+        budget : str or float, optional
+            ``"very_low"`` to ``"very_high"``, or dollars per query on average.
+        willingness_to_pay : float, optional
+            lambda itself, instead of a budget.
+        max_wait_s : float, optional
+            tau: an answer that is later than this is worth nothing.
+        allow, deny : sequence of str, optional
+            Names or wildcards of the candidates that may, or may not, be chosen.
+        force : str, optional
+            Take this candidate, whatever its score and whatever excludes it.
+        session : str, optional
+            The conversation that the query belongs to.
+
+        Raises
+        ------
+        QueryError
+            If there is nothing to route.
+        ConfigError
+            If a budget, lambda, wait or pattern is not allowed.
+        UnknownCandidateError
+            If `force` is not in the pool.
+        NoEligibleCandidateError
+            If every candidate is excluded; `ContextWindowError` if that is because of the prompt's length.
+        """
+        request = Request(
+            budget=budget,
+            willingness_to_pay=willingness_to_pay,
+            max_wait_s=max_wait_s,
+            allow=allow,
+            deny=deny,
+            force=force,
+            session=session,
+        )
+        context = self._contexts.make(query)
+        with self._lock:
+            now = self._clock()
+            self._follow_if_due(now)
+            learner = self._learner
+            decision = self._maker.decide(context, request, learner.predictor, learner.reference_cost_usd, now)
+            policy = learner.version
+        record = DecisionRecord(
+            decision=decision,
+            embedding=context.embedding.astype(np.float16),
+            encoder=learner.encoder,
+            policy=policy,
+            prompt_tokens=context.prompt_tokens,
+        )
+        self._store.add_decision(record)
+        note_decision(decision)
+        return decision
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Return what is expected of every candidate for some texts; nothing is logged."""
+        embeddings, prompt_tokens = self._contexts.many(texts)
+        contexts = self._contexts.features(embeddings)
+        with self._lock:
+            self.sync()
+            return self._learner.predictor.describe(contexts, prompt_tokens, self.config.decision.uncertainty)
+
+    # -- what comes back ---------------------------------------------------------------------------------------------
+
+    def dispatched(self, decision_id: str, candidate: str) -> None:
+        """Say that a call begins, so that waiting times count it; `observe` ends it."""
+        with self._lock:
+            self._in_flight[decision_id, candidate] += 1
+            self._maker.load.dispatched(candidate)
+
+    def abandoned(self, decision_id: str, candidate: str) -> None:
+        """Say that a call ended without any outcome."""
+        with self._lock:
+            if self._in_flight[decision_id, candidate] > 0:
+                self._maker.load.returned(candidate)
+            self._in_flight[decision_id, candidate] -= 1
+            if self._in_flight[decision_id, candidate] <= 0:
+                del self._in_flight[decision_id, candidate]
+
+    def observe(self, decision_id: str, outcome: Outcome) -> None:
+        """Record what a call brought: length, cost and speed are learned, failures pause the candidate.
+
+        Raises
+        ------
+        UnknownDecisionError
+            If the store holds no such decision.
+        UnknownCandidateError
+            If the outcome names a candidate that is neither in the pool nor was when it was decided.
+        """
+        self.abandoned(decision_id, outcome.candidate)
+        now = self._clock()
+        self._store.add_outcome(decision_id, self._priced(decision_id, outcome), now)
+        with self._lock:
+            if outcome.error is not None:
+                self._maker.cooldowns.failed(outcome.candidate, outcome.error, now)
+            else:
+                self._maker.cooldowns.succeeded(outcome.candidate)
+                if outcome.latency_s is not None and outcome.response_tokens:
+                    self._maker.load.observe(outcome.candidate, outcome.response_tokens, outcome.latency_s)
+            self.sync()
+
+    def _priced(self, decision_id: str, outcome: Outcome) -> Outcome:
+        name = outcome.candidate
+        if name not in self._pool.index and name in self._store.decision(decision_id).decision.scores:
+            return outcome  # it was removed while it answered
+        candidate = self._pool[name]
+        if outcome.cost_usd is not None:
+            return outcome
+        return dataclasses.replace(outcome, cost_usd=cost_usd(candidate, outcome))
+
+    def feedback(self, ref: str | Decision, reward: float, key: str = "user") -> FeedbackReceipt:
+        """Learn how good an answer was.
+
+        Parameters
+        ----------
+        ref : str or Decision
+            The decision, or its id.
+        reward : float
+            Quality of the answer in [0, 1].
+        key : str
+            Who judges. The same key again replaces the value; several keys are averaged.
+
+        Returns
+        -------
+        FeedbackReceipt
+            The feedback is durable when this returns.
+
+        Raises
+        ------
+        FeedbackError
+            If the reward is not a number in [0, 1].
+        UnknownDecisionError
+            If the store holds no such decision.
+        """
+        decision_id = ref.decision_id if isinstance(ref, Decision) else ref
+        receipt = self._store.add_feedback(decision_id, key, check_reward(reward), self._clock())
+        self.sync()
+        return receipt
+
+    # -- learning ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _learner(self) -> Learner:
+        """The learned state; made on first use, because the features need the encoder."""
+        if self._known is None:
+            with self._lock:
+                learner = Learner(self._pool, self._contexts.features, self._contexts.encoder.fingerprint, self.config)
+                data = self._store.latest_state(learner.encoder)
+                if data is not None:
+                    learner.start(unpack(data).learned(learner.features.dimension))
+                self._maker.budgets.curve = learner.curve
+                self._maker.draws = dict(self._store.exploring_draws())
+                self._known = learner
+        return self._known
+
+    def sync(self) -> int:
+        """Bring in what the log holds by now, whoever wrote it; returns the number of rows."""
+        with self._lock:
+            self._synced_at = self._clock()
+            return self._learner.follow(self._store)
+
+    def _follow_if_due(self, now: float) -> None:
+        if not 0.0 <= now - self._synced_at < self.config.sync_interval_s:
+            self.sync()
+
+    def fit(self, table: Any, *, text: str = "prompt", progress: bool = True) -> FitReport:
+        """Learn offline from a table of outcomes; feedback that came before is kept and counted on top.
+
+        Parameters
+        ----------
+        table : data frame, Arrow table, mapping of columns, or path of a parquet or CSV file
+            Wide (``"<candidate>|quality"``, ``"|cost_usd"``, ``"|prompt_tokens"``, ``"|response_tokens"``) or long
+            (columns ``candidate``, ``quality``, ``cost_usd``, ...). It replaces what an earlier fit taught.
+        text : str
+            Column with the queries.
+        progress : bool
+            Show a progress bar while the queries are encoded.
+
+        Raises
+        ------
+        TableError
+            If the table can't be learned from.
+        """
+        outcomes = read_table(table, text=text, known=self._pool.names)
+        embeddings, counted = self._contexts.many(outcomes.texts, progress=progress)
+        prompt_tokens = np.where(np.isfinite(outcomes.prompt_tokens), outcomes.prompt_tokens, counted)
+        contexts = self._contexts.features(embeddings)
+        with self._lock:
+            learner = self._learner
+            learner.start(fit(outcomes, contexts, prompt_tokens, self._pool))
+            learner.curve = calibrate(learner.predictor, contexts, prompt_tokens, learner.reference_cost_usd)
+            self._maker.budgets.curve = learner.curve
+            made = report(outcomes, learner.predictor, contexts, prompt_tokens)
+            self._store.put_state(learner.encoder, pack(learner), self._clock())
+            self.sync()
+        return made
+
+    # -- the set of candidates ---------------------------------------------------------------------------------------
+
+    def add_candidate(self, candidate: str | Candidate, *, like: str | None = None) -> None:
+        """Add a candidate while serving; nobody else's numbers change.
+
+        Parameters
+        ----------
+        candidate : str or Candidate
+            The new one. It gets a bounded number of exploring draws.
+        like : str, optional
+            Expect of it what is known of this candidate, rather than what its price suggests.
+        """
+        with self._lock:
+            if like is not None:
+                self._pool.position(like)  # raises with the names that are known
+            self._change_pool(self._pool.with_candidate(candidate), like)
+
+    def remove_candidate(self, name: str) -> None:
+        """Remove a candidate; what was learned of it counts again if it comes back."""
+        with self._lock:
+            self._change_pool(self._pool.without(name), None)
+
+    def _change_pool(self, pool: Pool, like: str | None) -> None:
+        self._learner.change_pool(pool, like)
+        self._maker.change_pool(pool)
+        self._pool = pool
+
+    # -- looking inside ----------------------------------------------------------------------------------------------
+
+    def explain(self, decision_id: str) -> Explanation:
+        """Say why a candidate was chosen, or raise `UnknownDecisionError`."""
+        return Explanation(record=self._store.decision(decision_id), outcomes=tuple(self._store.outcomes(decision_id)))
+
+    def stats(self) -> dict[str, Any]:
+        """Count what was decided, observed and learned, in all and by candidate; brings in the log first.
+
+        ``feedback_pending`` are label changes that are in the log but not in the learned numbers, because another
+        encoder made their vectors.
+        """
+        with self._lock:
+            self.sync()
+            counts, chosen = self._store.counts(), self._store.choices()
+            labels = self._learner.predictor.quality.labels()
+            return {
+                "decisions": counts.decisions,
+                "outcomes": counts.outcomes,
+                "feedback_applied": counts.feedback,
+                "feedback_duplicate": counts.feedback_duplicate,
+                "feedback_unmatched": counts.feedback_unmatched,
+                "feedback_pending": self._learner.passed_over,
+                "candidates": {
+                    name: {
+                        "decisions": chosen.get(name, 0),
+                        "labels": count,
+                        "mean_reward": mean,
+                        "exploring_draws": self._maker.draws.get(name, 0),
+                        "in_flight": self._maker.load.in_flight(name),
+                    }
+                    for name, (count, mean) in zip(self._pool.names, labels, strict=True)
+                },
+            }
+
+    # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write settings, pool and all that was learned to a folder; keys are never written."""
+        with self._lock:
+            self.sync()
+            data = pack(self._learner)
+        snapshot.write(folder, data)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | PathLike[str],
+        *,
+        candidates: Iterable[str | Candidate] | None = None,
+        store: str | PathLike[str] | Store | None = None,
+        encoder: Encoder | None = None,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Make a router from a saved folder.
+
+        Parameters
+        ----------
+        folder : path
+            Written by `save`.
+        candidates : iterable, optional
+            The pool, if it is another one than was saved or if candidates need keys of their own.
+        store, encoder, seed, clock
+            As for `Router`. With the store that the saved router followed, only newer rows are read.
+
+        Raises
+        ------
+        StateError
+            If the folder holds no state, or a damaged or foreign one, or one of another encoder.
+        """
+        saved = unpack(snapshot.read(folder))
+        pool = saved.candidates if candidates is None else candidates
+        router = cls(pool, config=saved.config, store=store, encoder=encoder, seed=seed, clock=clock)
+        learner = router._learner
+        if saved.encoder != learner.encoder:
+            raise StateError("the state was learned with another encoder; give that one, or fit anew")
+        learner.start(saved.learned(learner.features.dimension))
+        router._maker.budgets.curve = learner.curve
+        return router
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        """Use the router as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the candidates; never keys or addresses."""
+        return f"Router(candidates={list(self._pool.names)!r})"

@@ -1,0 +1,169 @@
+"""The log in memory: for tests, notebooks, and services that don't mind forgetting. The oldest decisions make room."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import TypeVar
+
+from mixllm_engine.errors import UnknownDecisionError
+from mixllm_engine.store.base import (
+    DecisionRecord,
+    FeedbackRow,
+    OutcomeRow,
+    StoreCounts,
+    change_label,
+    credited_candidate,
+    unknown_decision,
+)
+from mixllm_engine.types import FeedbackReceipt, Outcome
+
+Row = TypeVar("Row", FeedbackRow, OutcomeRow)
+
+
+class MemoryStore:
+    """A store that ends with its process.
+
+    Parameters
+    ----------
+    capacity : int
+        Decisions that are held; feedback for older ones raises `UnknownDecisionError`. What they taught stays.
+    """
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self.identity = secrets.token_hex(16)
+        self.capacity = capacity
+        self._lock = threading.Lock()
+        self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
+        self._outcomes: dict[str, list[Outcome]] = {}
+        self._rewards: dict[str, dict[str, float]] = {}
+        self._feedback_log: deque[FeedbackRow] = deque(maxlen=capacity)
+        self._outcome_log: deque[OutcomeRow] = deque(maxlen=capacity)
+        self._states: dict[str, bytes] = {}
+        self._draws: Counter[str] = Counter()
+        self._choices: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+
+    def add_decision(self, record: DecisionRecord) -> None:
+        """Keep a decision."""
+        decision = record.decision
+        with self._lock:
+            self._decisions[decision.decision_id] = record
+            self._counts["decisions"] += 1
+            self._choices[decision.candidate] += 1
+            if decision.explored:
+                self._draws[decision.candidate] += 1
+            if len(self._decisions) > self.capacity:
+                oldest, _ = self._decisions.popitem(last=False)
+                self._outcomes.pop(oldest, None)
+                self._rewards.pop(oldest, None)
+
+    def decision(self, decision_id: str) -> DecisionRecord:
+        """Return a decision, or raise `UnknownDecisionError`."""
+        with self._lock:
+            return self._known(decision_id)
+
+    def add_outcome(self, decision_id: str, outcome: Outcome, time_s: float) -> None:
+        """Keep an outcome, or raise `UnknownDecisionError`."""
+        with self._lock:
+            record = self._known(decision_id)
+            self._outcomes.setdefault(decision_id, []).append(outcome)
+            self._counts["outcomes"] += 1
+            self._outcome_log.append(
+                OutcomeRow(
+                    sequence=self._counts["outcomes"],
+                    decision_id=decision_id,
+                    outcome=outcome,
+                    embedding=record.embedding,
+                    encoder=record.encoder,
+                )
+            )
+
+    def outcomes(self, decision_id: str) -> Sequence[Outcome]:
+        """Return the outcomes of a decision in the order of the attempts."""
+        with self._lock:
+            return tuple(self._outcomes.get(decision_id, ()))
+
+    def add_feedback(self, decision_id: str, key: str, reward: float, time_s: float) -> FeedbackReceipt:
+        """Keep feedback, or raise `UnknownDecisionError`."""
+        with self._lock:
+            record = self._known(decision_id, counting_feedback=True)
+            rewards = self._rewards.setdefault(decision_id, {})
+            change = change_label(rewards, key, reward)
+            candidate = credited_candidate(record.decision.candidate, self._outcomes.get(decision_id, ()))
+            receipt = FeedbackReceipt(
+                decision_id=decision_id, candidate=candidate, key=key, reward=reward, status=change.status
+            )
+            if change.status == "duplicate":
+                self._counts["feedback_duplicate"] += 1
+                return receipt
+            self._counts["feedback"] += change.status == "applied"
+            self._counts["feedback_log"] += 1
+            rewards[key] = reward
+            self._feedback_log.append(
+                FeedbackRow(
+                    sequence=self._counts["feedback_log"],
+                    decision_id=decision_id,
+                    candidate=candidate,
+                    before=change.before,
+                    after=change.after,
+                    embedding=record.embedding,
+                    encoder=record.encoder,
+                )
+            )
+            return receipt
+
+    def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
+        """Return label changes behind a position of the log, oldest first."""
+        with self._lock:
+            return _behind(self._feedback_log, sequence, limit)
+
+    def outcomes_after(self, sequence: int, limit: int) -> Sequence[OutcomeRow]:
+        """Return outcomes behind a position of the log, oldest first."""
+        with self._lock:
+            return _behind(self._outcome_log, sequence, limit)
+
+    def put_state(self, encoder: str, data: bytes, time_s: float) -> None:
+        """Keep what an offline fit learned; the latest counts."""
+        with self._lock:
+            self._states[encoder] = data
+
+    def latest_state(self, encoder: str) -> bytes | None:
+        """Return what the latest fit for an encoder learned."""
+        with self._lock:
+            return self._states.get(encoder)
+
+    def exploring_draws(self) -> Mapping[str, int]:
+        """Count the exploring draws of each candidate."""
+        with self._lock:
+            return dict(self._draws)
+
+    def choices(self) -> Mapping[str, int]:
+        """Count the decisions for each candidate."""
+        with self._lock:
+            return dict(self._choices)
+
+    def counts(self) -> StoreCounts:
+        """Count what the log holds."""
+        with self._lock:
+            names = StoreCounts.__dataclass_fields__
+            return StoreCounts(**{name: self._counts[name] for name in names})
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+    def _known(self, decision_id: str, *, counting_feedback: bool = False) -> DecisionRecord:
+        record = self._decisions.get(decision_id)
+        if record is None:
+            self._counts["feedback_unmatched"] += counting_feedback
+            raise UnknownDecisionError(unknown_decision(decision_id))
+        return record
+
+
+def _behind(log: deque[Row], sequence: int, limit: int) -> list[Row]:
+    """Walk from the newest row back to `sequence`: a follower asks for the few rows that are new."""
+    rows = list(takewhile(lambda row: row.sequence > sequence, reversed(log)))
+    return rows[::-1][:limit]

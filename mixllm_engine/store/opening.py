@@ -1,0 +1,33 @@
+"""What a user names -> a store."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+
+from mixllm_engine.store.base import Store
+from mixllm_engine.store.memory import MemoryStore
+
+
+def open_store(where: str | PathLike[str] | Store | None) -> Store:
+    """Open a store.
+
+    Parameters
+    ----------
+    where : None, path, URL or Store
+        ``None`` keeps everything in memory; a path is a SQLite file, made if it isn't there; anything with ``://`` is
+        a SQLAlchemy URL; a store is returned as it is.
+
+    Raises
+    ------
+    StoreError
+        If the database is damaged, belongs to something else, or can't be reached.
+    """
+    if where is None:
+        return MemoryStore()
+    if isinstance(where, str | PathLike):
+        from mixllm_engine.store.sql import SqlStore  # SQLAlchemy takes a quarter of a second to import
+
+        name = fspath(where)
+        return SqlStore(name if "://" in name else f"sqlite:///{Path(name).expanduser().absolute()}")
+    return where

@@ -1,0 +1,344 @@
+"""The log in a database: SQLite in WAL mode, or any other that SQLAlchemy speaks to.
+
+A transaction that returned is on disk (``synchronous=FULL``), so what was acknowledged survives ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from mixllm_engine.errors import StoreError, UnknownDecisionError
+from mixllm_engine.store import schema
+from mixllm_engine.store.base import (
+    DecisionRecord,
+    FeedbackRow,
+    OutcomeRow,
+    StoreCounts,
+    StoredEmbedding,
+    change_label,
+    credited_candidate,
+    unknown_decision,
+)
+from mixllm_engine.types import Decision, FeedbackReceipt, Outcome, Score
+
+_OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
+_BUSY_S = 30.0
+_READING = "mixllm_reading"
+
+
+class SqlStore:
+    """A durable store.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL, such as ``sqlite:////var/lib/mixllm.db``. Its password is never shown.
+
+    Raises
+    ------
+    StoreError
+        If the database can't be reached, is damaged, belongs to something else, or has another schema version.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = _engine(url)
+            self._reader = self._engine.execution_options(**{_READING: True})
+            self._name = repr(self._engine.url.render_as_string(hide_password=True))
+        except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+            raise StoreError(f"a store is a file path or a SQLAlchemy URL; this one can't be used: {error}") from error
+        with self._guarded():
+            self._prepare()
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        tables = set(sa.inspect(self._engine).get_table_names())
+        if tables and schema.meta.name not in tables:
+            raise StoreError(
+                f"{self._name} is a database of something else (tables {', '.join(sorted(tables)[:5])}); "
+                "give MixLLM a file of its own"
+            )
+        schema.metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
+            if not known:
+                known = {"schema_version": str(schema.SCHEMA_VERSION), "identity": secrets.token_hex(16)}
+                connection.execute(sa.insert(schema.meta), [{"name": n, "value": v} for n, v in known.items()])
+        if known.get("schema_version") != str(schema.SCHEMA_VERSION):
+            raise StoreError(
+                f"{self._name} has schema version {known.get('schema_version')!r}, this MixLLM reads version "
+                f"{schema.SCHEMA_VERSION}; open it with the version that wrote it"
+            )
+
+    @cached_property
+    def identity(self) -> str:
+        """The random name of this log."""
+        with self._guarded(), self._reader.connect() as connection:
+            query = sa.select(schema.meta.c.value).where(schema.meta.c.name == "identity")
+            return str(connection.execute(query).scalar_one())
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn the driver's errors into ours; they name the file, never the password or a statement's values."""
+        try:
+            yield
+        except exc.DBAPIError as error:
+            raise StoreError(f"the store {self._name} can't be used: {error.orig}") from error
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def add_decision(self, record: DecisionRecord) -> None:
+        """Keep a decision."""
+        decision = record.decision
+        lambda_ = decision.willingness_to_pay
+        row = {
+            "decision_id": decision.decision_id,
+            "time_s": decision.time_s,
+            "policy": record.policy,
+            "encoder": record.encoder,
+            "candidate": decision.candidate,
+            "propensity": decision.propensity,
+            "explored": decision.explored,
+            "reason": decision.reason,
+            "willingness_to_pay": lambda_ if math.isfinite(lambda_) else None,
+            "prompt_tokens": record.prompt_tokens,
+            "ranking": list(decision.ranking),
+            "scores": {name: asdict(score) for name, score in decision.scores.items()},
+            "embedding": record.embedding.tobytes(),
+        }
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.insert(schema.decisions), row)
+
+    def add_outcome(self, decision_id: str, outcome: Outcome, time_s: float) -> None:
+        """Keep an outcome, or raise `UnknownDecisionError`."""
+        with self._guarded(), self._engine.begin() as connection:
+            self._chosen(connection, decision_id)
+            row = {"decision_id": decision_id, "time_s": time_s, **asdict(outcome)}
+            connection.execute(sa.insert(schema.outcomes), row)
+
+    def add_feedback(self, decision_id: str, key: str, reward: float, time_s: float) -> FeedbackReceipt:
+        """Keep feedback, credited to the candidate that answered, or raise `UnknownDecisionError`."""
+        try:
+            with self._guarded(), self._engine.begin() as connection:
+                return self._write_feedback(connection, decision_id, key, reward, time_s)
+        except UnknownDecisionError:
+            self._count("feedback_unmatched")
+            raise
+
+    def _write_feedback(
+        self, connection: sa.Connection, decision_id: str, key: str, reward: float, time_s: float
+    ) -> FeedbackReceipt:
+        # The decision's row is locked (on SQLite: the whole file), so that two workers can't both read the old label.
+        chosen = self._chosen(connection, decision_id, lock=True)
+        candidate = credited_candidate(chosen, self._outcomes(connection, decision_id))
+        table = schema.feedback
+        query = sa.select(table.c.key, table.c.reward).where(table.c.decision_id == decision_id)
+        change = change_label({row.key: row.reward for row in connection.execute(query)}, key, reward)
+        where = {"decision_id": decision_id, "key": key}
+        if change.status == "applied":
+            connection.execute(sa.insert(table), {**where, "reward": reward, "time_s": time_s})
+        elif change.status == "replaced":
+            chosen_row = (table.c.decision_id == decision_id) & (table.c.key == key)
+            connection.execute(sa.update(table).where(chosen_row).values(reward=reward, time_s=time_s))
+        if change.status == "duplicate":
+            self._count("feedback_duplicate", connection)
+        else:
+            log = {"candidate": candidate, "before": change.before, "after": change.after}
+            connection.execute(sa.insert(schema.feedback_log), {**where, **log, "reward": reward, "time_s": time_s})
+        return FeedbackReceipt(
+            decision_id=decision_id, candidate=candidate, key=key, reward=reward, status=change.status
+        )
+
+    def put_state(self, encoder: str, data: bytes, time_s: float) -> None:
+        """Keep what an offline fit learned; the latest counts."""
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.insert(schema.states), {"encoder": encoder, "data": data, "time_s": time_s})
+
+    def _count(self, name: str, connection: sa.Connection | None = None) -> None:
+        if connection is None:
+            with self._guarded(), self._engine.begin() as own:
+                return self._count(name, own)
+        table = schema.counters
+        step = sa.update(table).where(table.c.name == name).values(value=table.c.value + 1)
+        if connection.execute(step).rowcount == 0:
+            connection.execute(sa.insert(table), {"name": name, "value": 1})
+        return None
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def decision(self, decision_id: str) -> DecisionRecord:
+        """Return a decision, or raise `UnknownDecisionError`."""
+        query = sa.select(schema.decisions).where(schema.decisions.c.decision_id == decision_id)
+        with self._guarded(), self._reader.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise UnknownDecisionError(unknown_decision(decision_id))
+        lambda_ = row.willingness_to_pay
+        decision = Decision(
+            decision_id=row.decision_id,
+            candidate=row.candidate,
+            ranking=tuple(row.ranking),
+            propensity=row.propensity,
+            explored=row.explored,
+            scores={name: Score(**values) for name, values in row.scores.items()},
+            reason=row.reason,
+            willingness_to_pay=math.inf if lambda_ is None else lambda_,
+            time_s=row.time_s,
+        )
+        return DecisionRecord(
+            decision=decision,
+            embedding=_embedding(row.embedding),
+            encoder=row.encoder,
+            policy=row.policy,
+            prompt_tokens=row.prompt_tokens,
+        )
+
+    def outcomes(self, decision_id: str) -> Sequence[Outcome]:
+        """Return the outcomes of a decision in the order of the attempts."""
+        with self._guarded(), self._reader.connect() as connection:
+            return self._outcomes(connection, decision_id)
+
+    def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
+        """Return label changes behind a position of the log, oldest first."""
+        return [
+            FeedbackRow(
+                sequence=row.sequence,
+                decision_id=row.decision_id,
+                candidate=row.candidate,
+                before=row.before,
+                after=row.after,
+                embedding=_embedding(row.embedding),
+                encoder=row.encoder,
+            )
+            for row in self._after(schema.feedback_log, sequence, limit)
+        ]
+
+    def outcomes_after(self, sequence: int, limit: int) -> Sequence[OutcomeRow]:
+        """Return outcomes behind a position of the log, oldest first."""
+        return [
+            OutcomeRow(
+                sequence=row.sequence,
+                decision_id=row.decision_id,
+                outcome=_outcome(row),
+                embedding=_embedding(row.embedding),
+                encoder=row.encoder,
+            )
+            for row in self._after(schema.outcomes, sequence, limit)
+        ]
+
+    def _after(self, table: sa.Table, sequence: int, limit: int) -> Sequence[Any]:
+        decisions = schema.decisions
+        query = (
+            sa.select(table, decisions.c.embedding, decisions.c.encoder)
+            .join(decisions, decisions.c.decision_id == table.c.decision_id)
+            .where(table.c.sequence > sequence)
+            .order_by(table.c.sequence)
+            .limit(limit)
+        )
+        with self._guarded(), self._reader.connect() as connection:
+            return connection.execute(query).all()
+
+    def latest_state(self, encoder: str) -> bytes | None:
+        """Return what the latest fit for an encoder learned."""
+        table = schema.states
+        query = sa.select(table.c.data).where(table.c.encoder == encoder).order_by(table.c.sequence.desc()).limit(1)
+        with self._guarded(), self._reader.connect() as connection:
+            data: bytes | None = connection.execute(query).scalar_one_or_none()
+            return data
+
+    def exploring_draws(self) -> Mapping[str, int]:
+        """Count the exploring draws of each candidate."""
+        return self._per_candidate(schema.decisions.c.explored)
+
+    def choices(self) -> Mapping[str, int]:
+        """Count the decisions for each candidate."""
+        return self._per_candidate(sa.true())
+
+    def _per_candidate(self, condition: sa.ColumnElement[bool]) -> Mapping[str, int]:
+        candidate = schema.decisions.c.candidate
+        query = sa.select(candidate, sa.func.count()).where(condition).group_by(candidate)
+        with self._guarded(), self._reader.connect() as connection:
+            return {name: count for name, count in connection.execute(query)}
+
+    def counts(self) -> StoreCounts:
+        """Count what the log holds."""
+        tables = {
+            "decisions": schema.decisions,
+            "outcomes": schema.outcomes,
+            "feedback": schema.feedback,
+            "feedback_log": schema.feedback_log,
+        }
+        with self._guarded(), self._reader.connect() as connection:
+            sizes = {
+                n: connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one() for n, t in tables.items()
+            }
+            noted = {row.name: row.value for row in connection.execute(sa.select(schema.counters))}
+        return StoreCounts(
+            **sizes,
+            feedback_duplicate=noted.get("feedback_duplicate", 0),
+            feedback_unmatched=noted.get("feedback_unmatched", 0),
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @staticmethod
+    def _chosen(connection: sa.Connection, decision_id: str, *, lock: bool = False) -> str:
+        query = sa.select(schema.decisions.c.candidate).where(schema.decisions.c.decision_id == decision_id)
+        chosen = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+        if chosen is None:
+            raise UnknownDecisionError(unknown_decision(decision_id))
+        return str(chosen)
+
+    @staticmethod
+    def _outcomes(connection: sa.Connection, decision_id: str) -> Sequence[Outcome]:
+        table = schema.outcomes
+        query = sa.select(table).where(table.c.decision_id == decision_id).order_by(table.c.sequence)
+        return [_outcome(row) for row in connection.execute(query)]
+
+
+def _engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(url, json_serializer=_compact_json, hide_parameters=True)
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={int(_BUSY_S * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A reader that turns writer in mid-transaction could not wait for its turn; one that took the lock first can.
+    reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _compact_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _embedding(data: bytes) -> StoredEmbedding:
+    return np.frombuffer(data, dtype=np.float16)
+
+
+def _outcome(row: Any) -> Outcome:
+    return Outcome(**{name: getattr(row, name) for name in _OUTCOME_FIELDS})

@@ -1,0 +1,266 @@
+"""The values that cross borders: what a person gives to the router and what it gives back.
+
+All are frozen and keyword-only; units stand in the names (``_usd``, ``_s``, ``_per_mtok`` = per million tokens).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import SecretStr
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+Capability = Literal["tools", "json_schema", "images", "pdf", "audio"]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One LLM that may answer: a model together with the parameters it is called with (an *arm* of the bandit).
+
+    What is left ``None`` is looked up in LiteLLM's bundled model map when the candidate joins a pool; see
+    `mixllm_engine.candidates.resolve`. A price that is known to neither is an error, never zero.
+
+    Parameters
+    ----------
+    name : str
+        How decisions, statistics and feedback refer to it. Unique within a pool.
+    model : str
+        LiteLLM's name of the model, such as ``"openai/gpt-4o-mini"``.
+    api_base : str, optional
+        Address of the endpoint, for self-hosted models.
+    api_key : str or pydantic.SecretStr, optional
+        Key for the endpoint; otherwise LiteLLM reads the provider's environment variable. Never stored or shown.
+    input_usd_per_mtok, output_usd_per_mtok, cached_input_usd_per_mtok : float, optional
+        Prices in US dollars per million tokens.
+    context_window, max_output_tokens : int, optional
+        Limits in tokens. The window counts the prompt and the answer.
+    tokens_per_s, startup_s : float, optional
+        Generation speed, and time until the first token. Learned from outcomes where they are not given.
+    supports_tools, supports_json_schema, supports_images, supports_pdf, supports_audio : bool, optional
+        What a query may ask of this candidate.
+    params : mapping, optional
+        Further call parameters, such as ``{"temperature": 0.2}``.
+
+    Examples
+    --------
+    >>> local = Candidate(name="local", model="openai/smollm2", api_base="http://127.0.0.1:8101/v1",
+    ...                   input_usd_per_mtok=0.02, output_usd_per_mtok=0.04, context_window=2048)
+    >>> local.name
+    'local'
+    """
+
+    name: str
+    model: str
+    api_base: str | None = None
+    api_key: SecretStr | str | None = field(default=None, repr=False)
+    input_usd_per_mtok: float | None = None
+    output_usd_per_mtok: float | None = None
+    cached_input_usd_per_mtok: float | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    tokens_per_s: float | None = None
+    startup_s: float | None = None
+    supports_tools: bool | None = None
+    supports_json_schema: bool | None = None
+    supports_images: bool | None = None
+    supports_pdf: bool | None = None
+    supports_audio: bool | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Wrap a plain key, so that no ``repr``, log or trace can show it."""
+        if isinstance(self.api_key, str):
+            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+
+    def secret_key(self) -> str | None:
+        """Return the key in clear, for the one place that sends it."""
+        return self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
+
+    def supports(self, capability: Capability) -> bool:
+        """Tell whether the candidate is known to offer a capability."""
+        return bool(getattr(self, f"supports_{capability}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is routed.
+
+    Parameters
+    ----------
+    text : str, optional
+        What the person asked: the text that is encoded. Not needed when `embedding` is given.
+    embedding : array of shape (d,), optional
+        The query's embedding by the router's own encoder; saves encoding it again.
+    needs : iterable of str
+        Capabilities that the answer needs: ``"tools"``, ``"json_schema"``, ``"images"``, ``"pdf"``, ``"audio"``.
+    prompt_tokens : int, optional
+        Tokens of the whole prompt that will be billed (system text, history, documents). Estimated from `text`
+        where it is not given.
+    max_output_tokens : int, optional
+        Longest answer that the call will ask for; the context window must hold it too.
+    in_tool_loop : bool
+        The conversation waits for the answer to a tool's output: the candidate of its session must not change.
+    """
+
+    text: str | None = None
+    embedding: npt.ArrayLike | None = field(default=None, repr=False)
+    needs: Iterable[Capability] = ()
+    prompt_tokens: int | None = None
+    max_output_tokens: int | None = None
+    in_tool_loop: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """How one candidate looked for one query; ``total = trade + alpha * uncertainty - beta * penalty``.
+
+    Attributes
+    ----------
+    quality : float
+        Expected quality in [0, 1] (the paper's p-hat).
+    response_tokens : float
+        Expected length of the answer.
+    cost_usd : float
+        Expected cost of the call (c-hat).
+    uncertainty : float
+        Width of the quality estimate (s_unc before its weight).
+    waiting_s : float
+        Expected wait before this candidate starts (w).
+    trade, penalty, total : float
+        Parts of the score and the score itself (s_trade, s_pen, s).
+    eligible : bool
+        Whether the candidate could be chosen.
+    reason : str
+        Why it could not, or why it was chosen against the score; empty otherwise.
+    """
+
+    quality: float
+    response_tokens: float
+    cost_usd: float
+    uncertainty: float
+    waiting_s: float
+    trade: float
+    penalty: float
+    total: float
+    eligible: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The choice for one query.
+
+    Attributes
+    ----------
+    decision_id : str
+        128 random bits in hexadecimal: the reference for outcomes and feedback.
+    candidate : str
+        The chosen candidate.
+    ranking : tuple of str
+        All eligible candidates, the chosen one first: the order of fallback.
+    propensity : float
+        Probability with which this policy chose this candidate here.
+    explored : bool
+        Whether it was drawn to learn about it rather than for its score.
+    scores : mapping of str to Score
+        One entry per candidate of the pool.
+    reason : str
+        In a few words, why: ``"score"``, ``"exploration"``, ``"forced"``, ``"tool loop"``.
+    willingness_to_pay : float
+        The lambda that was used.
+    time_s : float
+        When, in seconds since the epoch.
+    """
+
+    decision_id: str
+    candidate: str
+    ranking: tuple[str, ...]
+    propensity: float
+    explored: bool
+    scores: Mapping[str, Score] = field(repr=False)
+    reason: str = "score"
+    willingness_to_pay: float
+    time_s: float
+
+
+ErrorKind = Literal[
+    "rate_limit",
+    "timeout",
+    "unavailable",
+    "auth",
+    "context_window",
+    "bad_request",
+    "not_found",
+    "cancelled",
+    "broken_stream",
+    "other",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one attempt at one candidate brought. An error says something of availability, nothing of quality.
+
+    Attributes
+    ----------
+    candidate : str
+        Who was called.
+    latency_s : float, optional
+        Time from the request until the answer was complete.
+    first_token_s : float, optional
+        Time until the first token, on streams.
+    prompt_tokens, response_tokens, cached_tokens : int, optional
+        Usage as the provider reports it.
+    cost_usd : float, optional
+        Cost of the call; computed from usage and prices where it is not given.
+    error : str, optional
+        ``None`` for an answer, else the kind of the failure (`ErrorKind`).
+    """
+
+    candidate: str
+    latency_s: float | None = None
+    first_token_s: float | None = None
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: float | None = None
+    error: ErrorKind | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no provider can mean."""
+        for name in ("latency_s", "first_token_s", "prompt_tokens", "response_tokens", "cached_tokens", "cost_usd"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}={value!r} is not a finite number of at least 0; leave it None if unknown")
+
+
+FeedbackStatus = Literal["applied", "duplicate", "replaced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackReceipt:
+    """Proof that feedback is durable.
+
+    Attributes
+    ----------
+    decision_id, candidate, key : str
+        What it was credited to.
+    reward : float
+        The value that now stands.
+    status : str
+        ``"applied"`` the first time, ``"duplicate"`` for the same value again, ``"replaced"`` for another value.
+    """
+
+    decision_id: str
+    candidate: str
+    key: str
+    reward: float
+    status: FeedbackStatus

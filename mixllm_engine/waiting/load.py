@@ -1,0 +1,98 @@
+"""In-flight calls -> expected waiting time of every candidate (the paper's w_l).
+
+The estimate moves with each dispatch and each return, so that a burst spreads over the candidates; a figure that is
+refreshed every few seconds sends the whole burst to one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixllm_engine.candidates import Pool
+from mixllm_engine.config import WaitingConfig
+from mixllm_engine.prediction.priors import TYPICAL_RESPONSE_TOKENS
+from mixllm_engine.types import Vector
+
+
+class Load:
+    """Calls in flight and observed speed, by candidate. Not thread-safe: the router holds its lock.
+
+    Parameters
+    ----------
+    pool : Pool
+        The candidates.
+    config : WaitingConfig
+        Prior speed and concurrency.
+    """
+
+    def __init__(self, pool: Pool, config: WaitingConfig) -> None:
+        self.config = config
+        self._in_flight: dict[str, int] = {}
+        self._tokens: dict[str, float] = {}  # sums over observed answers, so workers can add them
+        self._seconds: dict[str, float] = {}
+        self.attach(pool)
+
+    def attach(self, pool: Pool) -> None:
+        """Follow a changed pool; what is known of the candidates that stay is kept."""
+        self.pool = pool
+        self.startup_s = np.array(
+            [self.config.startup_s if c.startup_s is None else c.startup_s for c in pool.candidates]
+        )
+        self.tokens_per_s = np.array([self._speed(name) for name in pool.names])
+        self._counts = np.array([self._in_flight.get(name, 0) for name in pool.names], dtype=np.float64)
+        self._most = float(self._counts.max())
+        self._no_wait = np.zeros(len(pool))
+
+    def dispatched(self, name: str) -> None:
+        """Count a call that begins."""
+        self._change(name, +1)
+
+    def returned(self, name: str) -> None:
+        """Count a call that ended, however it ended."""
+        self._change(name, -1)
+
+    def in_flight(self, name: str) -> int:
+        """Return the number of calls under way."""
+        return self._in_flight.get(name, 0)
+
+    def _change(self, name: str, step: int) -> None:
+        count = max(0, self._in_flight.get(name, 0) + step)
+        self._in_flight[name] = count
+        if name in self.pool.index:
+            self._counts[self.pool.index[name]] = count
+            self._most = float(self._counts.max())
+
+    def observe(self, name: str, response_tokens: float, latency_s: float) -> None:
+        """Learn the speed from one answer."""
+        if name not in self.pool.index or response_tokens < 1:
+            return
+        position = self.pool.index[name]
+        generating = max(latency_s - float(self.startup_s[position]), 1e-3)
+        self._tokens[name] = self._tokens.get(name, 0.0) + response_tokens
+        self._seconds[name] = self._seconds.get(name, 0.0) + generating
+        self.tokens_per_s[position] = self._speed(name)
+
+    def waiting_s(self, typical_tokens: Sequence[float] | Vector) -> Vector:
+        """Return how long a new call waits before it starts, shape (K,).
+
+        Parameters
+        ----------
+        typical_tokens : array of shape (K,)
+            Expected length of the answers that are under way.
+        """
+        if self._most < self.config.concurrency:  # nobody queues: the common case
+            return self._no_wait
+        queued = self._counts - (self.config.concurrency - 1)
+        service_s = self.startup_s + np.asarray(typical_tokens) / self.tokens_per_s
+        waiting: Vector = np.maximum(queued, 0.0) * service_s / self.config.concurrency
+        return waiting
+
+    def _speed(self, name: str) -> float:
+        given = self.pool[name].tokens_per_s
+        if given is not None:
+            return given
+        prior_tokens = self.config.prior_calls * TYPICAL_RESPONSE_TOKENS
+        tokens = prior_tokens + self._tokens.get(name, 0.0)
+        return tokens / (prior_tokens / self.config.tokens_per_s + self._seconds.get(name, 0.0))

@@ -1,0 +1,77 @@
+"""The command line: text, JSON, error paths, and a store that another process writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixllm_engine.testing import tiny_router
+
+ROOT = Path(__file__).parents[2]
+
+
+def mixllm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mixllm_engine.app.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+def test_a_late_feedback_from_a_second_process_is_learned(store: Path) -> None:
+    with tiny_router(store=store) as router:
+        decision = router.decide("What is two and two?")
+        before = router.predict(["What is two and two?"])
+        done = mixllm("feedback", decision.decision_id, "1.0", "--store", str(store))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"applied: {decision.candidate} got 1 from 'user'\n"
+        again = mixllm("feedback", decision.decision_id, "1.0", "--store", str(store), "--json")
+        assert json.loads(again.stdout)["status"] == "duplicate"
+        stats = router.stats()
+        assert (stats["feedback_applied"], stats["feedback_duplicate"]) == (1, 1)
+        after = router.predict(["What is two and two?"])
+        column = after.candidates.index(decision.candidate)
+        assert after.quality[0, column] > before.quality[0, column]
+
+
+def test_explain_and_stats(store: Path) -> None:
+    with tiny_router(store=store) as router:
+        decision = router.decide("hello")
+    shown = mixllm("explain", decision.decision_id, "--store", str(store))
+    assert decision.candidate in shown.stdout and "quality" in shown.stdout
+    data = json.loads(mixllm("explain", decision.decision_id, "--store", str(store), "--json").stdout)
+    assert data["candidate"] == decision.candidate
+    assert data["scores"]["dear"]["total"] == pytest.approx(decision.scores["dear"].total)
+    assert "decisions            1" in mixllm("stats", "--store", str(store)).stdout
+    assert json.loads(mixllm("stats", "--store", str(store), "--json").stdout)["decisions"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["feedback", "abc", "1.0"], "no decision 'abc' in this store"),
+        (["feedback", "abc", "7"], "reward=7.0 must be a number in [0, 1]"),
+        (["explain", "abc"], "no decision 'abc'"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_one(arguments: list[str], message: str, store: Path) -> None:
+    tiny_router(store=store).close()
+    done = mixllm(*arguments, "--store", str(store))
+    assert done.returncode == 1
+    assert done.stderr.startswith("mixllm: ") and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_mistyped_store_is_not_made(tmp_path: Path) -> None:
+    done = mixllm("stats", "--store", str(tmp_path / "typo.db"))
+    assert done.returncode == 1 and "there is no store" in done.stderr
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_wrong_usage_is_exit_code_two() -> None:
+    assert mixllm("feedback", "abc").returncode == 2

@@ -1,0 +1,164 @@
+"""The packaged encoder and the feature map."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixllm_engine import EncoderError, OnnxEncoder, Query, Router
+from mixllm_engine.config import FeatureConfig
+from mixllm_engine.encoding.context import ContextMaker
+from mixllm_engine.encoding.encoder import Encoder
+from mixllm_engine.encoding.features import FeatureMap, general_prompts
+from mixllm_engine.encoding.weights import Weights
+from mixllm_engine.testing import HashingEncoder, tiny_pool
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OnnxEncoder:
+    return OnnxEncoder()
+
+
+def test_meaning_is_near_and_order_and_batches_do_not_matter(encoder: OnnxEncoder) -> None:
+    texts = [
+        "How do I sort a list in Python?",
+        "Ways of ordering a Python list",
+        "The weather in Rome",
+        "x" * 5000,
+        "?",
+    ]
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (5, 384) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert vectors[0] @ vectors[1] > 0.7 > 0.3 > vectors[0] @ vectors[2]
+    one_by_one = np.concatenate([encoder.encode([text]) for text in texts])
+    assert np.array_equal(vectors, one_by_one)
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_it_agrees_with_the_torch_model_it_was_made_from(encoder: OnnxEncoder) -> None:
+    pytest.importorskip("sentence_transformers")
+    from mixllm_engine.encoding.export import agreement, minilm_folder
+
+    assert agreement(minilm_folder(), encoder, general_prompts()[:60]) > 0.99
+
+
+def test_tokens_are_counted_beyond_the_cut(encoder: OnnxEncoder) -> None:
+    assert encoder.count_tokens("word " * 1000) == 1000
+    assert np.allclose(encoder.encode(["word " * 1000]), encoder.encode(["word " * 900]), atol=1e-6)
+
+
+def test_replaced_weights_are_refused(tmp_path: Path) -> None:
+    packaged = Weights.packaged()
+    for name in ("model.onnx", "tokenizer.json"):
+        shutil.copy(packaged.folder / name, tmp_path)
+    moved = Weights(folder=tmp_path, model_sha256=packaged.model_sha256, tokenizer_sha256=packaged.tokenizer_sha256)
+    assert OnnxEncoder(moved).encode(["hello"]).shape == (1, 384)
+    with (tmp_path / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(EncoderError, match="model.onnx has sha256 .* is pinned"):
+        OnnxEncoder(moved).encode(["hello"])
+    with pytest.raises(EncoderError, match="tokenizer.json can't be read"):
+        (tmp_path / "tokenizer.json").unlink()
+        OnnxEncoder.from_folder(tmp_path)
+
+
+def test_the_hub_is_named_when_it_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EncoderError, match=r"'nobody/nothing'.*neither in the hub's cache nor to be downloaded"):
+        OnnxEncoder.from_hub("nobody/nothing")
+
+
+def test_the_hubs_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    packaged = Weights.packaged()
+    revision = "0" * 40
+    snapshot = tmp_path / "models--me--encoder" / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    for name in ("model.onnx", "tokenizer.json"):
+        shutil.copy(packaged.folder / name, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(revision)
+    download = huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda *a, **k: download(*a, **{**k, "cache_dir": tmp_path, "local_files_only": True}),
+    )
+    cached = OnnxEncoder.from_hub("me/encoder")
+    assert np.allclose(cached.encode(["hello"]), OnnxEncoder().encode(["hello"]))
+    assert cached.fingerprint == OnnxEncoder().fingerprint
+
+
+def test_an_encoder_survives_copying_and_threads(encoder: OnnxEncoder) -> None:
+    expected = encoder.encode(["hello"])
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        assert np.array_equal(other.encode(["hello"]), expected)
+    fresh, found = OnnxEncoder(), []
+    threads = [threading.Thread(target=lambda: found.append(fresh.encode(["hello"]))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and all(np.array_equal(vector, expected) for vector in found)
+
+
+def test_the_protocol_is_met(encoder: OnnxEncoder) -> None:
+    assert isinstance(encoder, Encoder) and isinstance(HashingEncoder(), Encoder)
+
+
+def test_the_stored_general_embeddings_are_those_of_the_packaged_encoder(encoder: OnnxEncoder) -> None:
+    stored = FeatureMap.general(encoder, FeatureConfig())
+    anew = FeatureMap.fit(encoder.encode(general_prompts()), FeatureConfig())
+    probe = encoder.encode(["What is two and two?", "Write a poem"])
+    assert np.allclose(np.abs(stored(probe)[:, 0]), 1.0)
+    assert np.allclose(stored.mean, anew.mean, atol=2e-3)
+    manifest = json.loads((Weights.packaged().folder / "manifest.json").read_text())
+    assert manifest["source"] == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@given(st.integers(0, 12), st.integers(0, 40), st.integers(1, 60), st.integers(0, 5))
+def test_features_have_their_shape_for_any_number_of_rows(domains: int, components: int, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(rows, 16))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    features = FeatureMap.fit(embeddings, FeatureConfig(domains=domains, components=components), seed=seed)
+    context = features(embeddings)
+    assert context.shape == (rows, features.dimension)
+    assert features.dimension <= 1 + min(domains, rows // 3) + min(components, max(rows - 1, 0), 16)
+    assert (context[:, 0] == 1.0).all() and np.isfinite(context).all()
+    if features.centroids.shape[0]:
+        assert np.allclose(context[:, 1 : 1 + features.centroids.shape[0]].sum(axis=1), 1.0)
+
+
+def test_queries_are_encoded_once_and_an_embedding_is_as_good_as_its_text() -> None:
+    class Counting(HashingEncoder):
+        calls = 0
+
+        def encode(self, texts):  # type: ignore[no-untyped-def]
+            Counting.calls += len(texts)
+            return super().encode(texts)
+
+    maker = ContextMaker(Counting(), FeatureConfig())
+    maker.make("warm up")
+    before = Counting.calls
+    first, second = maker.make("the same question"), maker.make("the same question")
+    assert Counting.calls == before + 1
+    assert np.array_equal(first.features, second.features)
+    given = maker.make(Query(embedding=first.embedding, prompt_tokens=3))
+    assert np.allclose(given.features, first.features)
+
+
+def test_a_router_takes_any_encoder() -> None:
+    router = Router(tiny_pool(), encoder=HashingEncoder(32))
+    assert router.decide("hello").candidate in {"cheap", "dear"}

@@ -1,0 +1,203 @@
+"""Tables of outcomes, and what is learned from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from mixllm_engine import Router, RouterConfig, TableError
+from mixllm_engine.learning.table import read_table
+from mixllm_engine.testing import tiny_router
+
+KNOWN = ("cheap", "dear")
+
+
+def wide(rows: int = 200) -> pd.DataFrame:
+    """Poems are answered well by dear alone, sums by both."""
+    rng = np.random.default_rng(0)
+    poem = rng.random(rows) < 0.5
+    return pd.DataFrame(
+        {
+            "prompt": [f"write a poem about {k}" if p else f"add up the numbers {k}" for k, p in enumerate(poem)],
+            "prompt_tokens_cl100k": 8,
+            "cheap|quality": np.where(poem, 0.1, 0.9),
+            "dear|quality": 0.9,
+            "cheap|response_tokens_cl100k": np.where(poem, 400, 40),
+            "dear|response_tokens_cl100k": np.where(poem, 400, 40),
+            "other|quality": 0.5,
+        }
+    )
+
+
+def long(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for name in KNOWN:
+        part = frame[["prompt", f"{name}|quality", f"{name}|response_tokens_cl100k"]].copy()
+        part.columns = pd.Index(["prompt", "quality", "response_tokens"])
+        rows.append(part.assign(candidate=name, prompt_tokens=8))
+    return pd.concat(rows)
+
+
+def test_a_fit_learns_who_is_good_at_what() -> None:
+    router = tiny_router()
+    report = router.fit(wide(1000), progress=False)
+    assert (report.rows, report.labels) == (1000, {"cheap": 1000, "dear": 1000})
+    assert report.ignored == ("other",)
+    assert report.mean_quality["dear"] == pytest.approx(0.9)
+    texts = ("write a poem about 7", "add up the numbers 7")
+    decisions = {text: router.decide(text, willingness_to_pay=3.0) for text in texts}
+    assert [decision.candidate for decision in decisions.values()] == ["dear", "cheap"]
+    poem, total = (decision.scores["cheap"].response_tokens for decision in decisions.values())
+    assert poem > 2 * total
+    assert not any(decision.explored for decision in decisions.values())  # 1000 labels each: nobody is new
+
+
+@pytest.mark.parametrize("form", ["frame", "arrow", "mapping", "parquet", "csv", "long"])
+def test_every_form_of_a_table_teaches_the_same(form: str, tmp_path: Path) -> None:
+    frame = wide(60)
+    sources: dict[str, Any] = {
+        "frame": frame,
+        "arrow": pa.Table.from_pandas(frame),
+        "mapping": frame.to_dict("list"),
+        "long": long(frame),
+        "parquet": tmp_path / "t.parquet",
+        "csv": str(tmp_path / "t.csv"),
+    }
+    frame.to_parquet(sources["parquet"])
+    frame.to_csv(sources["csv"], index=False)
+    expected, found = tiny_router(), tiny_router()
+    expected.fit(frame, progress=False)
+    found.fit(sources[form], progress=False)
+    texts = ["write a poem", "add numbers"]
+    for field in ("quality", "cost_usd", "response_tokens", "uncertainty"):
+        assert np.allclose(getattr(found.predict(texts), field), getattr(expected.predict(texts), field)), field
+
+
+def test_missing_values_teach_nothing_and_break_nothing() -> None:
+    frame = wide(40)
+    frame.loc[::2, "dear|quality"] = np.nan
+    router = tiny_router()
+    assert router.fit(frame, progress=False).labels == {"cheap": 40, "dear": 20}
+    assert np.isfinite(router.predict(["write a poem"]).quality).all()
+
+
+def test_lengths_follow_from_costs_where_only_these_are_known() -> None:
+    frame = wide(40).drop(columns=["cheap|response_tokens_cl100k", "dear|response_tokens_cl100k"])
+    frame["cheap|cost_usd"] = (8 * 0.1 + 500 * 0.4) / 1e6  # prices of the tiny pool
+    frame["dear|cost_usd"] = (8 * 2.0 + 500 * 8.0) / 1e6
+    router = tiny_router()
+    router.fit(frame, progress=False)
+    predicted = router.predict(["write a poem about 3"])
+    assert predicted.response_tokens[0] == pytest.approx([500, 500], rel=0.25)
+
+
+def test_a_fit_keeps_earlier_feedback_and_survives_a_restart(tmp_path: Path) -> None:
+    with tiny_router(store=tmp_path / "log.db") as router:
+        decision = router.decide("write a poem", force="cheap")
+        router.feedback(decision, 1.0)
+        router.fit(wide(60), progress=False)
+        assert router.stats()["candidates"]["cheap"]["labels"] == 61
+        router.fit(wide(40), progress=False)  # replaces the table, not the feedback
+        assert router.stats()["candidates"]["cheap"]["labels"] == 41
+        expected = router.predict(["write a poem"])
+        budget = router.decide("x", budget="low").willingness_to_pay
+    with tiny_router(store=tmp_path / "log.db") as router:
+        found = router.predict(["write a poem"])
+        assert np.allclose(found.quality, expected.quality, atol=1e-12)
+        assert np.allclose(found.cost_usd, expected.cost_usd, atol=1e-12)
+        assert router.decide("x", budget="low").willingness_to_pay == pytest.approx(budget)
+
+
+def test_candidates_that_are_not_in_the_table_keep_their_prior() -> None:
+    router = tiny_router(names=("cheap", "dear", "new"))
+    before = router.predict(["write a poem"])
+    report = router.fit(wide(60), progress=False)
+    assert report.untaught == ("new",)
+    assert np.allclose(router.predict(["write a poem"]).quality[0, 2], before.quality[0, 2])
+
+
+def test_budgets_are_calibrated_on_the_table() -> None:
+    router = tiny_router()
+    report = router.fit(wide(), progress=False)
+    texts = list(wide()["prompt"])
+    spent = {}
+    for budget in ("very_low", "low", "medium", "high", "very_high"):
+        decisions = [router.decide(text, budget=budget) for text in texts]
+        spent[budget] = float(np.mean([d.scores[d.candidate].cost_usd for d in decisions]))
+        assert spent[budget] <= report.budgets_usd[budget] * 1.05 or budget == "very_low"
+    assert list(spent.values()) == sorted(spent.values())
+    assert spent["very_high"] > spent["very_low"]
+
+
+def test_the_paper_preset_learns_and_routes_too() -> None:
+    router = tiny_router(config=RouterConfig.paper())
+    reference = max(router.fit(wide(1000), progress=False).mean_cost_usd.values())
+    lambda_ = 3.0 * reference  # the paper's costs are dollars, so its lambda is small
+    assert router.decide("write a poem about 7", willingness_to_pay=lambda_).candidate == "dear"
+    assert router.decide("add up the numbers 7", willingness_to_pay=lambda_).candidate == "cheap"
+
+
+def changed(**columns: Any) -> pd.DataFrame:
+    return wide(10).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (wide(10).drop(columns="prompt"), "has no column 'prompt' for the queries"),
+        (pd.DataFrame({"prompt": ["a"]}), "neither wide"),
+        (wide(10)[["prompt", "other|quality"]], r"no candidate of the pool .* has a '\|quality' column"),
+        (wide(0), "the table has no rows"),
+        (changed(prompt=" "), "row 0: the query is empty"),
+        (changed(**{"dear|quality": 1.5}), r"row 0: quality of 'dear' is .*1.5.*in \[0, 1\] \(10 such values\)"),
+        (changed(**{"dear|quality": np.nan}), "no quality at all is known for 'dear'"),
+        (changed(**{"dear|quality": "good"}), "column 'dear|quality' must hold numbers"),
+        (changed(**{"dear|cost_usd": -1.0}), "row 0: cost_usd of 'dear'"),
+        (changed(**{"cheap|response_tokens_cl100k": np.inf}), "row 0: response_tokens of 'cheap'"),
+        (changed(prompt_tokens_cl100k=-1), "row 0: prompt_tokens"),
+        (42, "a table is a pandas data frame.*not int"),
+        ("outcomes.xlsx", "file ends in .parquet or .csv"),
+        ("missing.parquet", "can't be read as a table"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_place(table: Any, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        tiny_router().fit(table, progress=False)
+
+
+def test_one_row_is_enough_and_double_queries_are_counted() -> None:
+    table = read_table(pd.concat([wide(1), wide(1)]), text="prompt", known=KNOWN)
+    assert len(table.texts) == 2
+    router = tiny_router()
+    assert router.fit(wide(1), progress=False).rows == 1
+
+
+PARETOBANDIT = ["meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512", "google/gemini-2.5-pro"]
+
+
+def test_on_real_unseen_queries_the_router_saves_and_beats_the_query_blind_mix() -> None:
+    """The figures that the quickstart promises, on the outcomes that a package ships."""
+    from examples.quickstart_parts.recorded_outcomes import CANDIDATES, mix_quality, read
+
+    known, unseen = read("val.jsonl"), read("test_holdout.jsonl")
+    assert (len(known), len(unseen)) == (1785, 1824)
+    router = Router(CANDIDATES, seed=0)
+    router.fit(known, progress=False)
+    predicted = router.predict(list(unseen["prompt"]))
+    quality = unseen[[f"{name}|quality" for name in predicted.candidates]].to_numpy()
+    cost = unseen[[f"{name}|cost_usd" for name in predicted.candidates]].to_numpy()
+    dearest = int(cost.mean(axis=0).argmax())
+    reference = predicted.cost_usd.mean(axis=0).max()
+    held = []
+    for willingness in np.logspace(-1, 2, 30):
+        chosen = np.argmax(willingness * predicted.quality - predicted.cost_usd / reference, axis=1)
+        got, paid = quality[np.arange(len(chosen)), chosen].mean(), cost[np.arange(len(chosen)), chosen].mean()
+        margin = got - mix_quality(paid, quality.mean(axis=0), cost.mean(axis=0))
+        if got >= 0.98 * quality[:, dearest].mean() and paid <= 0.05 * cost[:, dearest].mean():
+            held.append(margin)
+    assert max(held) > 0.002

@@ -1,0 +1,130 @@
+"""The closed-form heads: algebra that must hold after any history of observations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mixllm_engine import StateError
+from mixllm_engine.prediction.heads import HeadBank, HeadStatistics
+
+D = 4
+CONTEXTS = arrays(np.float64, (D,), elements=st.floats(-1, 1)).map(lambda x: np.concatenate([[1.0], x[1:]]))
+OBSERVATIONS = st.lists(st.tuples(st.integers(0, 1), CONTEXTS, st.floats(0, 1)), max_size=30)
+
+
+def bank(shrinkage: float = 3.0, strength: float = 0.5) -> HeadBank:
+    return HeadBank([[0.4, 0, 0, 0], [0.7, 0, 0, 0]], shrinkage=shrinkage, strength=strength)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OBSERVATIONS)
+def test_precision_times_inverse_is_one_after_any_updates(observations: list[tuple[int, np.ndarray, float]]) -> None:
+    heads = bank()
+    for position, context, target in observations:
+        heads.update(position, context, target)
+    for position in (0, 1):
+        assert np.allclose(heads.precision[position] @ heads.inverse[position], np.eye(D), atol=1e-9)
+    heads.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(OBSERVATIONS, st.randoms(use_true_random=False))
+def test_order_batches_and_merges_do_not_matter(
+    observations: list[tuple[int, np.ndarray, float]], random: object
+) -> None:
+    one_by_one, shuffled, merged = bank(), bank(), bank()
+    for position, context, target in observations:
+        one_by_one.update(position, context, target)
+    again = list(observations)
+    random.shuffle(again)  # type: ignore[attr-defined]
+    for position, context, target in again:
+        shuffled.update(position, context, target)
+    for position in (0, 1):  # two workers, merged by adding their sums
+        mine = [(c, t) for p, c, t in observations if p == position]
+        half = len(mine) // 2
+        for part in (mine[:half], mine[half:]):
+            if part:
+                merged.add(position, HeadStatistics.of(np.array([c for c, _ in part]), np.array([t for _, t in part])))
+    for other in (shuffled, merged):
+        assert np.allclose(other.weights, one_by_one.weights, atol=1e-9)
+        assert np.allclose(other.inverse, one_by_one.inverse, atol=1e-9)
+        assert np.allclose(other.residual_variance(0.5, 10), one_by_one.residual_variance(0.5, 10), atol=1e-9)
+
+
+def test_weights_are_the_ridge_solution_towards_the_prior_mean() -> None:
+    rng = np.random.default_rng(0)
+    contexts, targets = np.c_[np.ones(50), rng.normal(size=(50, D - 1))], rng.random(50)
+    heads = bank(shrinkage=3.0, strength=0.5)
+    heads.add(0, HeadStatistics.of(contexts, targets))
+    prior, mean = np.diag([0.5, 3.0, 3.0, 3.0]), np.array([0.4, 0, 0, 0])
+    expected = np.linalg.solve(prior + contexts.T @ contexts, prior @ mean + contexts.T @ targets)
+    assert np.allclose(heads.weights[0], expected)
+    residual = targets - contexts @ expected
+    assert heads.residual_variance(0.5, 10.0)[0] == pytest.approx((residual @ residual + 5.0) / 60.0)
+    assert heads.residual_variance(0.5, 10.0, 1)[0] == pytest.approx(0.5)
+    assert heads.labels() == [(50.0, pytest.approx(targets.mean())), (0.0, None)]
+
+
+def test_a_relabelled_observation_equals_one_with_the_new_label() -> None:
+    context = np.array([1.0, 0.2, -0.3, 0.5])
+    changed, direct = bank(), bank()
+    changed.update(0, context, 0.0)
+    changed.relabel(0, context, 0.0, 1.0)
+    direct.update(0, context, 1.0)
+    assert np.allclose(changed.weights, direct.weights)
+    assert changed.square[0] == direct.square[0]
+    assert changed.count[0] == 1.0
+
+
+def test_a_head_that_never_saw_anything_predicts_its_prior_with_the_prior_width() -> None:
+    heads = bank(strength=0.5, shrinkage=3.0)
+    assert heads.predict(np.array([1.0, 0, 0, 0])).tolist() == [0.4, 0.7]
+    assert heads.leverage(np.array([1.0, 1.0, 0, 0])) == pytest.approx([1 / 0.5 + 1 / 3.0] * 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(OBSERVATIONS, CONTEXTS)
+def test_uncertainty_never_grows_with_an_observation(
+    observations: list[tuple[int, np.ndarray, float]], probe: np.ndarray
+) -> None:
+    heads = bank()
+    before = heads.leverage(probe)
+    for position, context, target in observations:
+        heads.update(position, context, target)
+        after = heads.leverage(probe)
+        assert (after <= before + 1e-12).all()
+        before = after
+
+
+def test_thousands_of_updates_stay_exact() -> None:
+    rng = np.random.default_rng(1)
+    heads = bank(shrinkage=1e-3, strength=1e-3)
+    for _ in range(3000):
+        heads.update(0, np.concatenate([[1.0], rng.normal(size=D - 1)]), rng.random())
+    assert np.allclose(heads.precision[0] @ heads.inverse[0], np.eye(D), atol=1e-10)
+
+
+def test_damaged_numbers_are_found() -> None:
+    heads = bank()
+    heads.moment[0, 0] = np.nan
+    with pytest.raises(StateError, match="not finite"):
+        heads.check()
+    heads = bank()
+    heads.gram[0] -= 100 * np.eye(D)
+    with pytest.raises(StateError, match="not positive definite"):
+        heads.check()
+
+
+def test_imitation_copies_the_expectation_of_a_sibling_and_then_goes_its_own_way() -> None:
+    heads = bank()
+    context = np.array([1.0, 0.5, 0.5, 0.0])
+    for _ in range(20):
+        heads.update(0, context, 1.0)
+    heads.set_prior(1, heads.weights[0])
+    assert np.allclose(heads.weights[1], heads.weights[0])
+    heads.update(1, context, 0.0)
+    assert heads.predict(context)[1] < heads.predict(context)[0]

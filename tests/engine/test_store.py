@@ -1,0 +1,215 @@
+"""Both stores keep the same promises; the durable one keeps them through a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixllm_engine import Outcome, Router, StoreError, UnknownDecisionError
+from mixllm_engine.store import open_store
+from mixllm_engine.store.base import DecisionRecord, Store
+from mixllm_engine.store.memory import MemoryStore
+from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
+from mixllm_engine.types import Decision, Score
+
+ROOT = Path(__file__).parents[2]
+SCORE = Score(
+    quality=0.5, response_tokens=9.0, cost_usd=0.1, uncertainty=0.0, waiting_s=0.0, trade=0.1, penalty=0.0, total=0.1
+)
+
+
+def record(decision_id: str, candidate: str = "a", *, explored: bool = False) -> DecisionRecord:
+    decision = Decision(
+        decision_id=decision_id,
+        candidate=candidate,
+        ranking=("a", "b"),
+        propensity=0.9,
+        explored=explored,
+        scores={"a": SCORE, "b": SCORE},
+        willingness_to_pay=float("inf"),
+        time_s=1.5,
+    )
+    embedding = np.linspace(-1, 1, 8, dtype=np.float16)
+    return DecisionRecord(decision=decision, embedding=embedding, encoder="e", policy="0.0", prompt_tokens=12)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(None if request.param == "memory" else tmp_path / "log.db")
+    yield opened
+    opened.close()
+
+
+def test_what_is_kept_comes_back(store: Store) -> None:
+    store.add_decision(record("d1", explored=True))
+    store.add_outcome("d1", Outcome(candidate="a", error="rate_limit", latency_s=0.1), 2.0)
+    store.add_outcome(
+        "d1", Outcome(candidate="b", latency_s=1.0, prompt_tokens=5, response_tokens=7, cost_usd=0.2), 3.0
+    )
+    back = store.decision("d1")
+    assert back.decision.willingness_to_pay == float("inf")
+    assert dict(back.decision.scores) == {"a": SCORE, "b": SCORE}
+    assert np.array_equal(back.embedding, record("d1").embedding)
+    assert [outcome.error for outcome in store.outcomes("d1")] == ["rate_limit", None]
+    assert store.exploring_draws() == {"a": 1}
+    assert store.choices() == {"a": 1}
+
+
+def test_feedback_goes_to_who_answered_and_is_idempotent(store: Store) -> None:
+    store.add_decision(record("d1"))
+    store.add_outcome("d1", Outcome(candidate="a", error="timeout"), 2.0)
+    store.add_outcome("d1", Outcome(candidate="b"), 3.0)
+    receipts = [store.add_feedback("d1", key, reward, 4.0) for key, reward in
+                [("user", 1.0), ("user", 1.0), ("judge", 0.5), ("user", 0.0)]]  # fmt: skip
+    assert [receipt.status for receipt in receipts] == ["applied", "duplicate", "applied", "replaced"]
+    assert {receipt.candidate for receipt in receipts} == {"b"}
+    rows = store.feedback_after(0, 100)
+    assert [(row.before, row.after) for row in rows] == [(None, 1.0), (1.0, 0.75), (0.75, 0.25)]
+    assert [row.sequence for row in store.feedback_after(rows[0].sequence, 100)] == [row.sequence for row in rows[1:]]
+    assert len(store.feedback_after(0, 1)) == 1
+    counts = store.counts()
+    assert (counts.decisions, counts.outcomes, counts.feedback, counts.feedback_log) == (1, 2, 2, 3)
+    assert (counts.feedback_duplicate, counts.feedback_unmatched) == (1, 0)
+
+
+def test_an_unknown_decision_is_an_error_and_is_counted(store: Store) -> None:
+    with pytest.raises(UnknownDecisionError, match="no decision 'nope' in this store"):
+        store.add_feedback("nope", "user", 1.0, 0.0)
+    with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
+        store.add_outcome("nope", Outcome(candidate="a"), 0.0)
+    with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
+        store.decision("nope")
+    assert store.counts().feedback_unmatched == 1
+
+
+def test_states_are_kept_by_encoder_and_the_latest_counts(store: Store) -> None:
+    assert store.latest_state("e") is None
+    store.put_state("e", b"old", 1.0)
+    store.put_state("e", b"new", 2.0)
+    store.put_state("other", b"x", 3.0)
+    assert store.latest_state("e") == b"new"
+
+
+def test_threads_share_a_store(store: Store) -> None:
+    def work(worker: int) -> None:
+        for step in range(20):
+            name = f"{worker}-{step}"
+            store.add_decision(record(name))
+            store.add_outcome(name, Outcome(candidate="a", response_tokens=3), 0.0)
+            store.add_feedback(name, "user", 1.0, 0.0)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = store.counts()
+    assert (counts.decisions, counts.outcomes, counts.feedback) == (160, 160, 160)
+    sequences = [row.sequence for row in store.feedback_after(0, 1000)]
+    assert len(set(sequences)) == 160
+
+
+def test_memory_makes_room_by_forgetting_the_oldest() -> None:
+    store = MemoryStore(capacity=2)
+    for name in ("d1", "d2", "d3"):
+        store.add_decision(record(name))
+    with pytest.raises(UnknownDecisionError, match="'d1'"):
+        store.decision("d1")
+    assert store.counts().decisions == 3
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(b"this is not a database, whatever its name says" * 50)
+    with pytest.raises(StoreError, match="not a database"):
+        open_store(path)
+    assert path.read_bytes().startswith(b"this is not")
+
+
+def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE customers (name TEXT)")
+    with pytest.raises(StoreError, match="a database of something else .tables customers."):
+        open_store(path)
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
+
+
+def test_a_truncated_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    store = open_store(path)
+    for step in range(50):
+        store.add_decision(record(f"d{step}"))
+    store.close()
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(StoreError, match="can't be used"):
+        broken = open_store(path)
+        broken.decision("d49")
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    open_store(path).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE mixllm_meta SET value = '99' WHERE name = 'schema_version'")
+    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads version 1"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("where", ["nosuchdialect://x", "sqlite:////no/such/folder/log.db"])
+def test_a_store_out_of_reach_is_one_clear_error(where: str) -> None:
+    with pytest.raises(StoreError, match="store"):
+        open_store(where)
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(StoreError) as caught:
+        open_store("sqlite://user:sesame@/no/such/folder/x.db")
+    assert "sesame" not in str(caught.value)
+
+
+KILLED = """
+import os, signal, sys
+from mixllm_engine.testing import tiny_router
+router = tiny_router(store=sys.argv[1])
+decision = router.decide("What is two and two?")
+receipt = router.feedback(decision.decision_id, 1.0)
+print(decision.decision_id, receipt.status, decision.candidate, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_acknowledged_feedback_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    decision_id, status, candidate = done.stdout.split()
+    assert status == "applied"
+    with tiny_router(store=path) as router:
+        stats = router.stats()
+        assert (stats["decisions"], stats["feedback_applied"], stats["feedback_pending"]) == (1, 1, 0)
+        assert stats["candidates"][candidate]["labels"] == 1.0
+        assert router.feedback(decision_id, 1.0).status == "duplicate"
+
+
+def test_no_prompt_and_no_key_reach_the_files(tmp_path: Path) -> None:
+    pool = [dataclasses.replace(c, api_key="sk-very-secret") for c in tiny_pool("http://127.0.0.1:1/v1")]
+    with Router(pool, store=tmp_path / "log.db", encoder=HashingEncoder()) as router:
+        decision = router.decide("my confidential question")
+        router.feedback(decision, 1.0)
+        router.save(tmp_path)
+        assert "sk-very-secret" not in repr(router) + str(router.stats()) + str(router.explain(decision.decision_id))
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"127.0.0.1" in raw  # the pool was saved
+    assert b"confidential" not in raw
+    assert b"sk-very-secret" not in raw
