@@ -29,7 +29,7 @@ def prior_quality(candidate: Candidate) -> float:
     >>> cheap = Candidate(name="a", model="a", input_usd_per_mtok=0.02, output_usd_per_mtok=0.04)
     >>> dear = Candidate(name="b", model="b", input_usd_per_mtok=5.0, output_usd_per_mtok=15.0)
     >>> round(prior_quality(cheap), 2), round(prior_quality(dear), 2)
-    (0.45, 0.77)
+    (0.45, 0.78)
     """
     blended = (3.0 * (candidate.input_usd_per_mtok or 0.0) + (candidate.output_usd_per_mtok or 0.0)) / 4.0
     tier = math.log(min(max(blended, _CHEAPEST), _DEAREST) / _CHEAPEST) / math.log(_DEAREST / _CHEAPEST)

@@ -8,8 +8,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 
 from llamaindex_mixllm import MixLLM, track_decisions
-from mixllm_engine import FeedbackError, Router, RouterConfig, UnknownDecisionError
-from mixllm_engine.config import ExplorationConfig
+from mixllm_engine import FeedbackError, Router, UnknownDecisionError
 from mixllm_engine.testing import ScriptedServer, tiny_router
 
 HELLO = [ChatMessage(content="Hello?")]
@@ -60,9 +59,8 @@ def test_feedback_may_come_late_and_from_elsewhere(server: ScriptedServer, tmp_p
 
 @pytest.mark.parametrize("better", ["cheap", "dear"])
 def test_feedback_changes_later_choices(server: ScriptedServer, better: str) -> None:
-    config = RouterConfig(exploration=ExplorationConfig(rate=0.3, pulls=8))
-    with tiny_router(api_base=server.base_url, config=config) as router:
-        llm = MixLLM(router=router, budget="high")
+    with tiny_router(api_base=server.base_url) as router:
+        llm = MixLLM(router=router)
         chosen = []
         for turn in range(50):
             said = llm.chat([ChatMessage(content=f"Summarise report number {turn} for the board.")])

@@ -250,9 +250,8 @@ QUERIES = [request.format(topic) for request in REQUESTS for topic in TOPICS]
 
 @pytest.mark.parametrize("better", ["quick", "careful"])
 def test_feedback_brings_the_queries_to_the_better_tool(server: ScriptedServer, better: str) -> None:
-    config = RouterConfig(exploration=ExplorationConfig(pulls=6))
-    with tiny_router(api_base=server.base_url, config=config) as router:
-        selector = MixLLMSelector(router=router, arms=ARMS, budget="high")
+    with tiny_router(api_base=server.base_url) as router:
+        selector = MixLLMSelector(router=router, arms=ARMS)
         routing = engine(selector)
         chosen = []
         for query in QUERIES:
