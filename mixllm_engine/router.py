@@ -231,7 +231,7 @@ class Router:
         Parameters
         ----------
         ref : str or Decision
-            The decision, or its id.
+            The decision, its id, or the id of the message that it led to (``"mixllm-<decision id>"``).
         reward : float
             Quality of the answer in [0, 1].
         key : str
@@ -249,7 +249,7 @@ class Router:
         UnknownDecisionError
             If the store holds no such decision.
         """
-        decision_id = ref.decision_id if isinstance(ref, Decision) else ref
+        decision_id = ref.decision_id if isinstance(ref, Decision) else ref.removeprefix("mixllm-")
         receipt = self._store.add_feedback(decision_id, key, check_reward(reward), self._clock())
         self.sync()
         return receipt

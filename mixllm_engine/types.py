@@ -222,7 +222,8 @@ class Outcome:
     cost_usd : float, optional
         Cost of the call; computed from usage and prices where it is not given.
     error : str, optional
-        ``None`` for an answer, else the kind of the failure (`ErrorKind`).
+        ``None`` for an answer, else the kind of the failure (`ErrorKind`). Any other text becomes ``"other"`` and is
+        not kept: a provider's message may quote the prompt.
     """
 
     candidate: str
@@ -235,7 +236,9 @@ class Outcome:
     error: ErrorKind | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no provider can mean."""
+        """Refuse numbers that no provider can mean, and keep no text of a provider."""
+        if self.error is not None and self.error not in get_args(ErrorKind):
+            object.__setattr__(self, "error", "other")
         for name in ("latency_s", "first_token_s", "prompt_tokens", "response_tokens", "cached_tokens", "cost_usd"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):

@@ -130,7 +130,7 @@ def test_several_keys_are_averaged_and_a_key_replaces_its_own_value() -> None:
     router = tiny_router()
     decision = router.decide("hello")
     assert router.feedback(decision, 1.0).status == "applied"
-    assert router.feedback(decision, 1.0).status == "duplicate"
+    assert router.feedback(f"mixllm-{decision.decision_id}", 1.0).status == "duplicate"
     assert router.feedback(decision, 0.0, key="judge").status == "applied"
     mean = router.stats()["candidates"][decision.candidate]
     assert (mean["labels"], mean["mean_reward"]) == (1.0, 0.5)
@@ -167,6 +167,11 @@ def test_a_failure_is_availability_and_never_quality() -> None:
     assert paused.scores["cheap"].reason.startswith("paused for 30 s after rate_limit")
     clock.advance(31.0)
     assert router.decide("hello", willingness_to_pay=0.0).candidate == "cheap"
+
+
+def test_a_providers_message_is_not_kept() -> None:
+    outcome = Outcome(candidate="cheap", error="429: your prompt 'my secret' is too much")  # type: ignore[arg-type]
+    assert outcome.error == "other"
 
 
 def test_when_all_are_paused_somebody_is_tried_all_the_same() -> None:
