@@ -8,7 +8,8 @@ from typing import Any
 from mixllm_engine.store.base import DecisionRecord
 from mixllm_engine.types import Decision, Outcome
 
-_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", "score", "")
+_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", "feedback", "score", "")
+_FEEDBACK = _COLUMNS.index("feedback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +59,13 @@ class Explanation:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return one row of text per candidate, best score first, as in the table."""
+        """Return one row of text per candidate, best score first, in the order of the table's columns."""
         scores = self.decision.scores
         ordered = sorted(scores, key=lambda name: (not scores[name].eligible, -scores[name].total, name))
         rows = []
         for name in ordered:
             s = scores[name]
-            parts = (s.trade, s.uncertainty, s.penalty, s.total)
+            parts = (s.trade, s.uncertainty, s.penalty, s.feedback, s.total)
             note = s.reason or ("<- chosen" if name == self.decision.candidate else "")
             numbers = (f"{s.quality:.3f}", f"{s.cost_usd:.6f}", f"{s.response_tokens:.0f}", f"{s.waiting_s:.2f}")
             rows.append((name, *numbers, *(f"{part:.4f}" for part in parts), note))
@@ -73,7 +74,9 @@ class Explanation:
     def __str__(self) -> str:
         """Return the summary, the table and the attempts."""
         table = [_COLUMNS, *self.rows()]
-        widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
+        if not any(score.feedback for score in self.decision.scores.values()):  # nothing to show
+            table = [row[:_FEEDBACK] + row[_FEEDBACK + 1 :] for row in table]
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]

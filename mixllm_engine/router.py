@@ -9,7 +9,6 @@ A query walks through it like this::
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
@@ -26,17 +25,17 @@ from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
-from mixllm_engine.errors import StateError
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.learner import Learner
-from mixllm_engine.learning.offline import FitReport, calibrate, fit, report
+from mixllm_engine.learning.offline import FitReport, teach
 from mixllm_engine.learning.rewards import check_reward
 from mixllm_engine.learning.table import read_table
-from mixllm_engine.prediction.cost import cost_usd
+from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
 from mixllm_engine.saving import pack, unpack
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.base import DecisionRecord, Store
+from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Query
 
@@ -58,18 +57,6 @@ class Router:
         Makes exploring draws repeatable.
     clock : callable, optional
         Seconds since the epoch; for tests.
-
-    Examples
-    --------
-    >>> router = Router([
-    ...     Candidate(name="small", model="openai/small", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2),
-    ...     Candidate(name="large", model="openai/large", input_usd_per_mtok=5.0, output_usd_per_mtok=15.0),
-    ... ], seed=0)
-    >>> decision = router.decide("What is the capital of France?", budget="low")
-    >>> decision.candidate
-    'small'
-    >>> router.feedback(decision.decision_id, reward=1.0).status
-    'applied'
     """
 
     def __init__(
@@ -156,7 +143,8 @@ class Router:
             now = self._clock()
             self._follow_if_due(now)
             learner = self._learner
-            decision = self._maker.decide(context, request, learner.predictor, learner.reference_cost_usd, now)
+            known = (learner.predictor, learner.reference_cost_usd, now, learner.feedback_score(context.features))
+            decision = self._maker.decide(context, request, *known)
             policy = learner.version
         record = DecisionRecord(
             decision=decision,
@@ -217,13 +205,10 @@ class Router:
             self.sync()
 
     def _priced(self, decision_id: str, outcome: Outcome) -> Outcome:
-        name = outcome.candidate
-        if name not in self._pool.index and name in self._store.decision(decision_id).decision.scores:
+        gone = outcome.candidate not in self._pool.index
+        if gone and outcome.candidate in self._store.decision(decision_id).decision.scores:
             return outcome  # it was removed while it answered
-        candidate = self._pool[name]
-        if outcome.cost_usd is not None:
-            return outcome
-        return dataclasses.replace(outcome, cost_usd=cost_usd(candidate, outcome))
+        return priced(self._pool[outcome.candidate], outcome)
 
     def feedback(self, ref: str | Decision, reward: float, key: str = "user") -> FeedbackReceipt:
         """Learn how good an answer was.
@@ -264,7 +249,7 @@ class Router:
                 learner = Learner(self._pool, self._contexts.features, self._contexts.encoder.fingerprint, self.config)
                 data = self._store.latest_state(learner.encoder)
                 if data is not None:
-                    learner.start(unpack(data).learned(learner.features.dimension))
+                    unpack(data).teach(learner)
                 self._maker.budgets.curve = learner.curve
                 self._maker.draws = dict(self._store.exploring_draws())
                 self._known = learner
@@ -304,10 +289,8 @@ class Router:
         contexts = self._contexts.features(embeddings)
         with self._lock:
             learner = self._learner
-            learner.start(fit(outcomes, contexts, prompt_tokens, self._pool))
-            learner.curve = calibrate(learner.predictor, contexts, prompt_tokens, learner.reference_cost_usd)
+            made = teach(learner, outcomes, contexts, prompt_tokens)
             self._maker.budgets.curve = learner.curve
-            made = report(outcomes, learner.predictor, contexts, prompt_tokens)
             self._store.put_state(learner.encoder, pack(learner), self._clock())
             self.sync()
         return made
@@ -349,30 +332,11 @@ class Router:
         """Count what was decided, observed and learned, in all and by candidate; brings in the log first.
 
         ``feedback_pending`` are label changes that are in the log but not in the learned numbers, because another
-        encoder made their vectors.
+        encoder made their vectors. ``alerts`` are candidates whose quality has shifted; see `learning.drift`.
         """
         with self._lock:
             self.sync()
-            counts, chosen = self._store.counts(), self._store.choices()
-            labels = self._learner.predictor.quality.labels()
-            return {
-                "decisions": counts.decisions,
-                "outcomes": counts.outcomes,
-                "feedback_applied": counts.feedback,
-                "feedback_duplicate": counts.feedback_duplicate,
-                "feedback_unmatched": counts.feedback_unmatched,
-                "feedback_pending": self._learner.passed_over,
-                "candidates": {
-                    name: {
-                        "decisions": chosen.get(name, 0),
-                        "labels": count,
-                        "mean_reward": mean,
-                        "exploring_draws": self._maker.draws.get(name, 0),
-                        "in_flight": self._maker.load.in_flight(name),
-                    }
-                    for name, (count, mean) in zip(self._pool.names, labels, strict=True)
-                },
-            }
+            return summary(self._store, self._learner, self._maker)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
@@ -414,9 +378,7 @@ class Router:
         pool = saved.candidates if candidates is None else candidates
         router = cls(pool, config=saved.config, store=store, encoder=encoder, seed=seed, clock=clock)
         learner = router._learner
-        if saved.encoder != learner.encoder:
-            raise StateError("the state was learned with another encoder; give that one, or fit anew")
-        learner.start(saved.learned(learner.features.dimension))
+        saved.teach(learner)
         router._maker.budgets.curve = learner.curve
         return router
 

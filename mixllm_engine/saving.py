@@ -38,9 +38,13 @@ class Saved:
     manifest: Mapping[str, Any]
     tensors: Mapping[str, Any]
 
-    def learned(self, dimension: int) -> Learned:
-        """Return what was learned, or raise `StateError` if it doesn't fit `dimension` features."""
-        return Learned.restore(self.manifest, self.tensors, dimension)
+    def teach(self, learner: Learner) -> None:
+        """Let a learner begin with this, or raise `StateError` if its encoder or features are others."""
+        if self.encoder != learner.encoder:
+            raise StateError("the state was learned with another encoder; give that one, or fit anew")
+        learner.start(Learned.restore(self.manifest, self.tensors, learner.features.dimension))
+        learner.predictor.quality.check()
+        learner.predictor.length.check()
 
 
 def unpack(data: bytes) -> Saved:

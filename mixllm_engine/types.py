@@ -120,7 +120,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """How one candidate looked for one query; ``total = trade + alpha * uncertainty - beta * penalty``.
+    """How one candidate looked for one query; ``total = trade + alpha * uncertainty - beta * penalty + feedback``.
 
     Attributes
     ----------
@@ -135,7 +135,9 @@ class Score:
     waiting_s : float
         Expected wait before this candidate starts (w).
     trade, penalty, total : float
-        Parts of the score and the score itself (s_trade, s_pen, s).
+        Parts of the score and the score itself (s_trade, s_pen, s; with feedback the paper's s').
+    feedback : float
+        What the policy learned from feedback adds: kappa s_df; 0 where it is off or knows nothing yet.
     eligible : bool
         Whether the candidate could be chosen.
     reason : str
@@ -150,6 +152,7 @@ class Score:
     trade: float
     penalty: float
     total: float
+    feedback: float = 0.0
     eligible: bool = True
     reason: str = ""
 

@@ -73,9 +73,15 @@ class DecisionMaker:
         self.load.attach(pool)
 
     def decide(
-        self, context: Context, request: Request, predictor: Predictor, reference_cost_usd: float, now: float
+        self,
+        context: Context,
+        request: Request,
+        predictor: Predictor,
+        reference_cost_usd: float,
+        now: float,
+        feedback: Vector | None = None,
     ) -> Decision:
-        """Choose a candidate for one query at time `now`."""
+        """Choose a candidate for one query at time `now`; `feedback` is kappa s_df of every candidate."""
         budget, willingness = self._willingness(request, reference_cost_usd)
         stay = self.sessions.get(request.session)
         prices = input_price(self.pool, stay, context.prompt_tokens)
@@ -92,6 +98,7 @@ class DecisionMaker:
             willingness_to_pay=willingness,
             reference_cost_usd=reference_cost_usd,
             max_wait_s=self._max_wait_s(request),
+            feedback=feedback,
         )
         reasons = self._excluded(context, request, now)
         # What each candidate could be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.

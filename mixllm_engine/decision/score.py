@@ -1,6 +1,7 @@
 """The meta decision maker: predictions -> scores (paper, section 3.3, equations 7 to 11).
 
-    s = lambda/(lambda+1) p - 1/(lambda+1) c + alpha u - beta pen
+    s  = lambda/(lambda+1) p - 1/(lambda+1) c + alpha u - beta pen
+    s' = s + kappa s_df                                                where f_df learns from feedback (equation 15)
 
 `DecisionConfig` says which form each part takes; both presets run through the same lines.
 """
@@ -43,12 +44,13 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All parts of the score, each of shape (K,) in the order of the pool."""
+    """All parts of the score, each of shape (K,) in the order of the pool; no `feedback` means none was learned."""
 
     trade: Vector
     uncertainty: Vector
     penalty: Vector
     total: Vector
+    feedback: Vector | None = None
 
 
 def score(
@@ -59,6 +61,7 @@ def score(
     willingness_to_pay: float,
     reference_cost_usd: float,
     max_wait_s: float | None,
+    feedback: Vector | None = None,
 ) -> Scores:
     """Score every candidate.
 
@@ -76,6 +79,8 @@ def score(
         What a typical call to the pool's dearest candidate costs: the unit of c under ``cost_scale="pool"``.
     max_wait_s : float or None
         tau; ``None`` = any wait will do.
+    feedback : array of shape (K,), optional
+        kappa s_df.
     """
     unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
     on_quality, on_cost = trade_weights(willingness_to_pay)
@@ -84,7 +89,9 @@ def score(
     uncertainty = prediction.leverage if square else np.sqrt(prediction.leverage)
     penalty = _penalty(prediction, timing, config, max_wait_s, on_quality)
     total = trade + config.uncertainty_weight * uncertainty - config.penalty_weight * penalty
-    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total)
+    if feedback is not None:
+        total = total + feedback
+    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total, feedback=feedback)
 
 
 def trade_weights(willingness_to_pay: float) -> tuple[float, float]:
@@ -164,6 +171,7 @@ class ScoreTable(Mapping[str, Score]):
             trade=float(self._scores.trade[position]),
             penalty=float(self._scores.penalty[position]),
             total=float(self._scores.total[position]),
+            feedback=0.0 if self._scores.feedback is None else float(self._scores.feedback[position]),
             eligible=position not in self._reasons,
             reason=self._reasons.get(position, ""),
         )

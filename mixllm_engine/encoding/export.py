@@ -58,7 +58,7 @@ def minilm_folder() -> Path:
     return folder
 
 
-def export_onnx(source: str | Path, folder: str | Path) -> float:
+def export_onnx(source: str | Path, folder: str | Path, *, origin: str | None = None) -> float:
     """Write ``model.onnx``, ``tokenizer.json`` and ``manifest.json``, and check them against the torch model.
 
     Parameters
@@ -67,6 +67,8 @@ def export_onnx(source: str | Path, folder: str | Path) -> float:
         Folder of a sentence-transformers BERT model with mean pooling.
     folder : str or Path
         Where to write.
+    origin : str, optional
+        What the manifest names as the source; the folder's name where not given.
 
     Returns
     -------
@@ -93,7 +95,9 @@ def export_onnx(source: str | Path, folder: str | Path) -> float:
     hashes = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.onnx", "tokenizer.json")
     }
-    (folder / "manifest.json").write_text(json.dumps({"source": MINILM, "sha256": hashes}, indent=2) + "\n")
+    (folder / "manifest.json").write_text(
+        json.dumps({"source": origin or source.name, "sha256": hashes}, indent=2) + "\n"
+    )
     cosine = agreement(source, OnnxEncoder.from_folder(folder), general_prompts())
     if cosine < _MIN_COSINE:
         raise EncoderError(f"the export agrees with its source only to a mean cosine of {cosine:.4f}")
@@ -195,7 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     parser.add_argument("--source", type=Path, help="sentence-transformers folder; default: all-MiniLM-L6-v2")
     parser.add_argument("folder", type=Path, help="where to write model.onnx, tokenizer.json and manifest.json")
     given = parser.parse_args(arguments)
-    cosine = export_onnx(given.source or minilm_folder(), given.folder)
+    origin = None if given.source else MINILM
+    cosine = export_onnx(given.source or minilm_folder(), given.folder, origin=origin)
     write_general_embeddings(OnnxEncoder.from_folder(given.folder), given.folder)
     print(f"mean cosine with the torch model: {cosine:.4f}")  # noqa: T201
 

@@ -94,7 +94,7 @@ class FeatureMap:
         directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
         directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(count)])
         domains = min(config.domains, len(rows) // 3)
-        centroids = _spherical_kmeans(rows, domains, seed) if domains else np.empty((0, rows.shape[1]))
+        centroids = spherical_kmeans(rows, domains, seed) if domains else np.empty((0, rows.shape[1]))
         return cls(mean=mean, components=directions, centroids=centroids, temperature=config.temperature)
 
     @classmethod
@@ -128,7 +128,7 @@ def _general_embeddings(encoder: Encoder) -> npt.NDArray[np.floating]:
     return encoder.encode(general_prompts())
 
 
-def _spherical_kmeans(rows: Matrix, clusters: int, seed: int) -> Matrix:
+def spherical_kmeans(rows: Matrix, clusters: int, seed: int) -> Matrix:
     """Cluster unit vectors by cosine (Lloyd's algorithm, k-means++ seeding); returns unit centroids (m, d)."""
     rng = np.random.default_rng(seed)
     if len(rows) > _KMEANS_ROWS:

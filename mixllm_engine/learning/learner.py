@@ -3,19 +3,22 @@
     state = offline fit + sum over the log
 
 Folding a row is an addition, so the state does not depend on the order in which rows arrive, on who wrote them, or on
-whether they are read one by one or after a restart.
+whether they are read one by one or after a restart. Three parts, all off unless `LearningConfig` says otherwise, do
+depend on the order of the log: the paper's f_df, forgetting, and the drift tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.learning.drift import DriftTests
+from mixllm_engine.learning.feedback_network import FeedbackNetwork
 from mixllm_engine.learning.state import Learned, Typical
 from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.prediction.predictor import Predictor
@@ -67,6 +70,18 @@ class Learner:
         empty = HeadStatistics.empty(self.features.dimension)
         for name in {*learned.quality, *learned.length}:
             self._add(name, learned.quality.get(name, empty), learned.length.get(name, empty))
+        self._start_online(learned)
+
+    def _start_online(self, learned: Learned) -> None:
+        """Begin what follows the order of the log."""
+        config = self.config.learning
+        self.network: FeedbackNetwork | None = None
+        if config.binary != "labels":
+            fresh = FeedbackNetwork(self.features.dimension, rate=config.feedback_rate)
+            stored = learned.network
+            self.network = FeedbackNetwork.restore(stored, rate=config.feedback_rate) if stored else fresh
+            self.network.attach(self.pool.names)
+        self.drift = None if config.drift_threshold is None else DriftTests(config.drift_threshold, learned.drift)
 
     def learned(self) -> Learned:
         """Return all that was learned, to store it."""
@@ -78,6 +93,8 @@ class Learner:
             length={name: length for name, (_, length) in sums.items()},
             typical=self.typical,
             curve=self.curve,
+            network=self.network.state() if self.network else None,
+            drift=self.drift.state() if self.drift else {},
             position=dict(self.position),
         )
 
@@ -104,7 +121,30 @@ class Learner:
                 self.predictor.imitate(pool.index[name], pool.index[like])
             if name in self._away:
                 self._add(name, *self._away.pop(name))
+        if self.network:
+            self.network.attach(pool.names)
         self.reference_cost_usd = self._price()
+
+    # -- what it tells -----------------------------------------------------------------------------------------------
+
+    def feedback_score(self, context: Vector) -> Vector | None:
+        """Return kappa s_df of every candidate for a context, or ``None`` where f_df is off."""
+        return self.network.feedback(context) if self.network else None
+
+    def labels(self) -> list[tuple[float, float | None]]:
+        """Return number and mean of the labels of each candidate, from tables and from feedback."""
+        labels = self.predictor.quality.labels()
+        if self.network is None or self.config.learning.binary == "both":  # else the heads never saw the feedback
+            return labels
+        counts = [
+            (count + n, count * (mean or 0.0) + total)
+            for (count, mean), (n, total) in zip(labels, self.network.labels(), strict=True)
+        ]
+        return [(count, total / count if count else None) for count, total in counts]
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Return the candidates of the pool whose quality has shifted; empty where the tests are off."""
+        return self.drift.alerts(self.pool.names) if self.drift else []
 
     @property
     def version(self) -> str:
@@ -143,13 +183,33 @@ class Learner:
                 self.passed_over += 1
                 continue
             context = self._context(row.embedding)
-            if row.candidate not in self.pool.index:
-                change = _one(context, row.after) if row.before is None else _relabel(context, row.before, row.after)
-                self._add(row.candidate, change, HeadStatistics.empty(len(context)))
-            elif row.before is None:
-                self.predictor.quality.update(self.pool.index[row.candidate], context, row.after)
-            else:
-                self.predictor.quality.relabel(self.pool.index[row.candidate], context, row.before, row.after)
+            self._watch(row, context)
+            if self.network:
+                self.network.learn(context, row.candidate, row.ranking, after=row.after, before=row.before)
+            if self.config.learning.binary != "policy_gradient":
+                self._fold_label(row, context)
+
+    def _fold_label(self, row: FeedbackRow, context: Vector) -> None:
+        """Teach the quality head; with forgetting, a label that only changes does so at full weight."""
+        keep = self.config.learning.forgetting
+        position = self.pool.index.get(row.candidate)
+        if position is None:
+            change = _one(context, row.after) if row.before is None else _relabel(context, row.before, row.after)
+            if row.before is None and row.candidate in self._away:
+                quality, length = self._away[row.candidate]
+                self._away[row.candidate] = (quality.scaled(keep), length)
+            self._add(row.candidate, change, HeadStatistics.empty(len(context)))
+        elif row.before is None:
+            self.predictor.quality.update(position, context, row.after, keep)
+        else:
+            self.predictor.quality.relabel(position, context, row.before, row.after)
+
+    def _watch(self, row: FeedbackRow, context: Vector) -> None:
+        """Test a new label against what was predicted before it is learned."""
+        position = self.pool.index.get(row.candidate)
+        if self.drift is not None and row.before is None and position is not None:
+            expected = min(max(float(context @ self.predictor.quality.weights[position]), 0.0), 1.0)
+            self.drift.add(row.candidate, row.after - expected)
 
     def _fold_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
         for row in rows:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.decision.budget import SPEND_SHARE, SpendCurve
+from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned, Typical
 from mixllm_engine.learning.table import OutcomeTable
 from mixllm_engine.prediction.heads import HeadStatistics
@@ -47,6 +48,25 @@ class FitReport:
     budgets_usd: dict[str, float] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     untaught: tuple[str, ...] = ()
+
+
+def teach(learner: Learner, table: OutcomeTable, contexts: Matrix, prompt_tokens: Vector) -> FitReport:
+    """Begin anew with what a table of outcomes teaches, and calibrate the budgets on it.
+
+    Parameters
+    ----------
+    learner : Learner
+        Who learns; what it folded in from a log before is forgotten, and is folded in again when it follows the log.
+    table : OutcomeTable
+        n queries.
+    contexts : array of shape (n, d)
+        phi of every query.
+    prompt_tokens : array of shape (n,)
+        Length of every prompt.
+    """
+    learner.start(fit(table, contexts, prompt_tokens, learner.pool))
+    learner.curve = calibrate(learner.predictor, contexts, prompt_tokens, learner.reference_cost_usd)
+    return report(table, learner.predictor, contexts, prompt_tokens)
 
 
 def fit(table: OutcomeTable, contexts: Matrix, prompt_tokens: Vector, pool: Pool) -> Learned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mixllm_engine.decision.budget import SpendCurve
 from mixllm_engine.errors import StateError
+from mixllm_engine.learning.feedback_network import NetworkState
 from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.prediction.priors import TYPICAL_PROMPT_TOKENS, TYPICAL_RESPONSE_TOKENS
 
@@ -47,6 +48,10 @@ class Learned:
         A typical call.
     curve : SpendCurve, optional
         Mean cost over lambda, which calibrates the budgets.
+    network : NetworkState, optional
+        What the policy learned from feedback; older states have none.
+    drift : mapping of str to array
+        Where the drift test of each candidate stands; older states have none.
     position : mapping of str to int
         How far the log was read, by the name of the log: ``"<identity>/feedback"`` and ``"<identity>/outcomes"``.
     """
@@ -55,6 +60,8 @@ class Learned:
     length: Mapping[str, HeadStatistics] = field(default_factory=dict)
     typical: Typical = field(default_factory=Typical)
     curve: SpendCurve | None = None
+    network: NetworkState | None = None
+    drift: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     position: Mapping[str, int] = field(default_factory=dict)
 
     def manifest(self) -> dict[str, Any]:
@@ -66,6 +73,8 @@ class Learned:
             "curve": self.curve is not None,
             "dearest_usd": self.curve.dearest_usd if self.curve else 0.0,
             "position": dict(self.position),
+            "network": list(self.network.names) if self.network else None,
+            "drift": sorted(self.drift),
         }
 
     def tensors(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -79,6 +88,9 @@ class Learned:
         if self.curve:
             arrays["curve/willingness_to_pay"] = self.curve.willingness_to_pay
             arrays["curve/cost_usd"] = self.curve.cost_usd
+        if self.network:
+            arrays |= {f"network/{name}": array for name, array in self.network.arrays.items()}
+        arrays |= {f"drift/{name}": array for name, array in self.drift.items()}
         return arrays
 
     @classmethod
@@ -103,6 +115,8 @@ class Learned:
                 length={n: _sums(tensors, "length", n, dimension) for n in manifest["candidates"]},
                 typical=typical,
                 curve=curve,
+                network=_network(manifest.get("network"), tensors, dimension),
+                drift={str(n): tensors[f"drift/{n}"] for n in manifest.get("drift", ())},
                 position={str(n): int(v) for n, v in manifest["position"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -115,3 +129,15 @@ def _sums(tensors: Mapping[str, npt.NDArray[np.float64]], head: str, name: str, 
     if gram.shape != (dimension, dimension) or moment.shape != (dimension,) or scalars.shape != (2,):
         raise StateError(f"the {head} statistics of {name!r} have another shape than the {dimension} features need")
     return HeadStatistics(count=float(scalars[0]), gram=gram, moment=moment, square=float(scalars[1]))
+
+
+def _network(
+    names: Sequence[str] | None, tensors: Mapping[str, npt.NDArray[np.float64]], dimension: int
+) -> NetworkState | None:
+    if names is None:
+        return None
+    prefix = "network/"
+    arrays = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+    network = NetworkState(names=tuple(names), arrays=arrays)
+    network.check(dimension)
+    return network

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mixllm_engine.types import Candidate, Outcome
+
+
+def priced(candidate: Candidate, outcome: Outcome) -> Outcome:
+    """Return an outcome with its cost, worked out from usage and prices where it was not given."""
+    return outcome if outcome.cost_usd is not None else replace(outcome, cost_usd=cost_usd(candidate, outcome))
 
 
 def cost_usd(candidate: Candidate, outcome: Outcome) -> float | None:

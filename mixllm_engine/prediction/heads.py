@@ -9,6 +9,12 @@ For candidate l with contexts x (rows of X) and targets y::
 A0 is diagonal: barely anything on the bias, much on every other weight, so that a candidate of which little is known
 is predicted at its own mean m_l. X'X, X'y, y'y and n are sums: the order of observations does not matter, a relabelled
 observation is a difference, and the statistics of two workers are merged by adding them.
+
+With geometric forgetting each new observation first multiplies its candidate's sums (never the prior) by g < 1::
+
+    X'X <- g X'X + x x',   X'y <- g X'y + y x,   y'y <- g y'y + y^2,   n <- g n + 1
+
+so that an observation m labels ago weighs g^m. Then, and only then, the sums depend on the order of the observations.
 """
 
 from __future__ import annotations
@@ -60,6 +66,15 @@ class HeadStatistics:
             gram=contexts.T @ contexts,
             moment=contexts.T @ targets,
             square=float(targets @ targets),
+        )
+
+    def scaled(self, factor: float) -> HeadStatistics:
+        """Return the sums with every observation weighing `factor` of what it weighed."""
+        return HeadStatistics(
+            count=factor * self.count,
+            gram=factor * self.gram,
+            moment=factor * self.moment,
+            square=factor * self.square,
         )
 
     def __add__(self, other: HeadStatistics) -> HeadStatistics:
@@ -129,9 +144,19 @@ class HeadBank:
         squares: Vector = (self.inverse @ context) @ context
         return np.maximum(squares, 0.0)
 
-    def update(self, position: int, context: Vector, target: float) -> None:
-        """Learn one observation; the cost is O(d^2) by the Sherman-Morrison formula."""
-        self._grow(position, context)
+    def update(self, position: int, context: Vector, target: float, keep: float = 1.0) -> None:
+        """Learn one observation; `keep` is the share g of the older ones that stays.
+
+        The cost is O(d^2) by the Sherman-Morrison formula. With forgetting it is O(d^3): the prior stays as it is, so
+        that A0 + g X'X is no multiple of what was inverted before.
+        """
+        if keep < 1.0:
+            for sums in (self.gram, self.moment, self.square, self.count):
+                sums[position] *= keep
+            self.gram[position] += np.outer(context, context)
+            self._invert(position)
+        else:
+            self._grow(position, context)
         self.moment[position] += target * context
         self.square[position] += target * target
         self.count[position] += 1.0

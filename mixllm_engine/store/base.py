@@ -1,7 +1,9 @@
 """What every store keeps and how it is asked: an append-only log from which the learned state is a fold.
 
 Feedback rows carry the label of their decision before and after, so that folding a row is one addition to the sums and
-the order of rows does not matter. The label of a decision is the mean of the latest reward under each key.
+the order of rows does not matter. What is no sum, the policy of `learning.feedback_network`, is folded in the order of
+the log and has to know between whom a decision chose: a row carries that too. The label of a decision is the mean of
+the latest reward under each key.
 """
 
 from __future__ import annotations
@@ -46,13 +48,17 @@ class DecisionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackRow:
-    """A change of one decision's label: from `before` (``None``: there was none) to `after`."""
+    """A change of one decision's label: from `before` (``None``: there was none) to `after`.
+
+    `ranking` names the candidates between which the decision chose.
+    """
 
     sequence: int
     decision_id: str
     candidate: str
     before: float | None
     after: float
+    ranking: tuple[str, ...]
     embedding: StoredEmbedding
     encoder: str
 

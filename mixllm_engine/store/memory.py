@@ -110,6 +110,7 @@ class MemoryStore:
                     candidate=candidate,
                     before=change.before,
                     after=change.after,
+                    ranking=record.decision.ranking,
                     embedding=record.embedding,
                     encoder=record.encoder,
                 )

@@ -219,10 +219,11 @@ class SqlStore:
                 candidate=row.candidate,
                 before=row.before,
                 after=row.after,
+                ranking=tuple(row.ranking),
                 embedding=_embedding(row.embedding),
                 encoder=row.encoder,
             )
-            for row in self._after(schema.feedback_log, sequence, limit)
+            for row in self._after(schema.feedback_log, sequence, limit, schema.decisions.c.ranking)
         ]
 
     def outcomes_after(self, sequence: int, limit: int) -> Sequence[OutcomeRow]:
@@ -238,10 +239,10 @@ class SqlStore:
             for row in self._after(schema.outcomes, sequence, limit)
         ]
 
-    def _after(self, table: sa.Table, sequence: int, limit: int) -> Sequence[Any]:
+    def _after(self, table: sa.Table, sequence: int, limit: int, *more: sa.Column[Any]) -> Sequence[Any]:
         decisions = schema.decisions
         query = (
-            sa.select(table, decisions.c.embedding, decisions.c.encoder)
+            sa.select(table, decisions.c.embedding, decisions.c.encoder, *more)
             .join(decisions, decisions.c.decision_id == table.c.decision_id)
             .where(table.c.sequence > sequence)
             .order_by(table.c.sequence)

@@ -301,7 +301,7 @@ def test_weights_that_cannot_be_loaded_are_reported(monkeypatch: pytest.MonkeyPa
     garbage = tmp_path / "garbage.gguf"
     garbage.write_bytes(b"GGUF and nothing more")
     monkeypatch.setattr(local_server, "find_weights", lambda: garbage)
-    with pytest.raises(LocalModelError, match="ended while it was starting.*garbage"):
+    with pytest.raises(LocalModelError, match="(?s)ended while it was starting.*garbage"):
         LocalModelServer().start()
 
 

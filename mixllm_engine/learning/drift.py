@@ -1,0 +1,140 @@
+"""Has a candidate's quality shifted? A two-sided CUSUM test on the residuals of its online labels.
+
+With z = (label - prediction before the label was learned) / sigma, sigma the running deviation of the residuals::
+
+    up   <- max(0, up   + z - k)          a shift to the better
+    down <- max(0, down - z - k)          a shift to the worse
+
+Either sum measures, in standard errors of one label, what has gathered beyond the slack k; an alert stands while one
+of them is above the threshold. Page's argument: a sum that last was 0 before label j makes j the likeliest beginning
+of the change. Since the sums are bounded at twice the threshold, an alert goes away by itself when predictions are
+right again, because the heads have learned the change or because the candidate recovered.
+
+Where nothing but f_df learns from feedback, predictions stay those of the offline fit, and an alert says that a
+candidate's quality online is another one than the table's. The sums follow the order of the log. Labels that only
+change are no new evidence and are left out, and so are those of candidates outside the pool.
+
+References
+----------
+Page (1954), "Continuous inspection schemes", Biometrika 41. Siegmund (1985), "Sequential analysis" (run lengths).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from mixllm_engine.errors import StateError
+from mixllm_engine.types import Vector
+
+# Shifts smaller than twice this many deviations are not worth an alert.
+_SLACK: Final = 0.25
+# Variance of a residual before any was seen, a coin's, and how many labels that is worth. It never counts as less than
+# the floor: a candidate that hardly ever fails would alert at a few failures in a row.
+_PRIOR_VARIANCE: Final = 0.25
+_PRIOR_STRENGTH: Final = 20.0
+_LEAST_VARIANCE: Final = 0.12
+
+
+@dataclass
+class _Side:
+    """One of the two sums, with the labels and residuals since it last was 0."""
+
+    statistic: float = 0.0
+    labels: float = 0.0
+    residuals: float = 0.0
+
+    def add(self, step: float, residual: float, bound: float) -> None:
+        self.statistic = min(self.statistic + step, bound)
+        if self.statistic <= 0.0:
+            self.statistic = self.labels = self.residuals = 0.0
+        else:
+            self.labels += 1.0
+            self.residuals += residual
+
+
+class DriftTest:
+    """The test of one candidate.
+
+    Parameters
+    ----------
+    threshold : float
+        Standard errors at which it alerts.
+
+    Examples
+    --------
+    >>> test = DriftTest(10.0)
+    >>> for _ in range(30):
+    ...     test.add(-0.5)
+    >>> test.alert()
+    {'shift': -0.5, 'labels': 30}
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self._count = self._squares = 0.0
+        self._up, self._down = _Side(), _Side()
+
+    def add(self, residual: float) -> None:
+        """Take in the residual of one new label."""
+        variance = (self._squares + _PRIOR_STRENGTH * _PRIOR_VARIANCE) / (self._count + _PRIOR_STRENGTH)
+        step, bound = residual / math.sqrt(max(variance, _LEAST_VARIANCE)), 2.0 * self.threshold
+        self._up.add(step - _SLACK, residual, bound)
+        self._down.add(-step - _SLACK, residual, bound)
+        self._count += 1.0
+        self._squares += residual * residual
+
+    def alert(self) -> dict[str, float] | None:
+        """Return the shift, as mean residual since it began, and how many labels ago that was; or ``None``."""
+        side = max(self._up, self._down, key=lambda one: one.statistic)
+        if side.statistic <= self.threshold:
+            return None
+        return {"shift": side.residuals / side.labels, "labels": int(side.labels)}
+
+    def numbers(self) -> Vector:
+        """Return where the test stands, to store it."""
+        return np.array([self._count, self._squares, *astuple(self._up), *astuple(self._down)])
+
+    @classmethod
+    def restore(cls, numbers: Vector, threshold: float) -> DriftTest:
+        """Go on where a test stood, or raise `StateError`."""
+        if numbers.shape != (8,):
+            raise StateError("the numbers of a drift test don't fit; the state is damaged")
+        test = cls(threshold)
+        values = [float(number) for number in numbers]
+        test._count, test._squares = values[:2]
+        test._up, test._down = _Side(*values[2:5]), _Side(*values[5:])
+        return test
+
+
+class DriftTests:
+    """The tests of all candidates, by name.
+
+    Parameters
+    ----------
+    threshold : float
+        Standard errors at which a candidate alerts.
+    state : mapping of str to array
+        Where the tests stood.
+    """
+
+    def __init__(self, threshold: float, state: Mapping[str, Vector]) -> None:
+        self.threshold = threshold
+        self._tests = {name: DriftTest.restore(numbers, threshold) for name, numbers in state.items()}
+
+    def add(self, name: str, residual: float) -> None:
+        """Take in one new label of a candidate: label minus prediction."""
+        self._tests.setdefault(name, DriftTest(self.threshold)).add(residual)
+
+    def alerts(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the alerts that stand for some candidates: ``candidate``, ``shift`` and ``labels`` since it began."""
+        found = [(name, self._tests[name].alert()) for name in names if name in self._tests]
+        return [{"candidate": name, **alert} for name, alert in found if alert is not None]
+
+    def state(self) -> dict[str, Vector]:
+        """Return where the tests stand."""
+        return {name: test.numbers() for name, test in self._tests.items()}

@@ -1,0 +1,33 @@
+"""What `Router.stats` says: how much was decided, observed and learned, and by whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixllm_engine.decision.maker import DecisionMaker
+from mixllm_engine.learning.learner import Learner
+from mixllm_engine.store.base import Store
+
+
+def summary(store: Store, learner: Learner, maker: DecisionMaker) -> dict[str, Any]:
+    """Count the log and what was learned from it; numbers that stand still show learning that has stopped."""
+    counts, chosen = store.counts(), store.choices()
+    return {
+        "decisions": counts.decisions,
+        "outcomes": counts.outcomes,
+        "feedback_applied": counts.feedback,
+        "feedback_duplicate": counts.feedback_duplicate,
+        "feedback_unmatched": counts.feedback_unmatched,
+        "feedback_pending": learner.passed_over,
+        "alerts": learner.alerts(),
+        "candidates": {
+            name: {
+                "decisions": chosen.get(name, 0),
+                "labels": count,
+                "mean_reward": mean,
+                "exploring_draws": maker.draws.get(name, 0),
+                "in_flight": maker.load.in_flight(name),
+            }
+            for name, (count, mean) in zip(learner.pool.names, learner.labels(), strict=True)
+        },
+    }

@@ -1,0 +1,138 @@
+"""Drift alerts: silence where nothing changes, a word soon after something did. All streams are seeded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixllm_engine import Router, RouterConfig, StateError
+from mixllm_engine.learning.drift import DriftTest, DriftTests
+from mixllm_engine.prediction.heads import HeadBank
+from mixllm_engine.testing import HashingEncoder, tiny_router
+
+THRESHOLD = 20.0
+WATCHING = RouterConfig.model_validate({"exploration": {"pulls": 0}, "learning": {"drift_threshold": THRESHOLD}})
+
+
+def stream(seed: int, labels: int, *, quality: float = 0.8, halved_at: int | None = None) -> int | None:
+    """Teach a head that starts with a wrong prior; return the label at which the first alert stood."""
+    rng = np.random.default_rng(seed)
+    contexts = np.c_[np.ones(labels), rng.normal(size=(labels, 4)) / 2]
+    chances = np.clip(quality + 0.1 * contexts[:, 1], 0, 1)
+    if halved_at is not None:
+        chances[halved_at:] /= 2
+    head = HeadBank(np.array([[0.6, 0.0, 0.0, 0.0, 0.0]]), shrinkage=30.0, strength=2.0)
+    test = DriftTest(THRESHOLD)
+    for step, (context, label) in enumerate(zip(contexts, (rng.random(labels) < chances).tolist(), strict=True)):
+        test.add(label - min(max(float(head.predict(context)[0]), 0.0), 1.0))
+        head.update(0, context, label)
+        if test.alert():
+            return step
+    return None
+
+
+@pytest.mark.parametrize("quality", [0.5, 0.8, 0.95])
+def test_stationary_labels_raise_no_alert(quality: float) -> None:
+    alerts = [stream(seed, 2000, quality=quality) for seed in range(20)]
+    assert sum(alert is not None for alert in alerts) <= 1
+
+
+@pytest.mark.parametrize("quality", [0.8, 0.95])
+def test_a_halved_quality_raises_one_within_150_labels(quality: float) -> None:
+    for seed in range(20):
+        found = stream(seed, 450, quality=quality, halved_at=300)
+        assert found is not None
+        assert 300 <= found < 450
+
+
+def test_the_test_is_two_sided_and_tells_shift_and_beginning() -> None:
+    for sign in (-1.0, 1.0):
+        test = DriftTest(THRESHOLD)
+        for _ in range(100):
+            test.add(0.3)
+            test.add(-0.3)
+        for _ in range(60):
+            test.add(sign * 0.5)
+        alert = test.alert()
+        assert alert is not None
+        assert alert["shift"] == pytest.approx(sign * 0.5, abs=0.02)
+        assert 60 <= alert["labels"] <= 62
+
+
+def test_an_alert_goes_away_when_predictions_are_right_again() -> None:
+    test = DriftTest(THRESHOLD)
+    for _ in range(1000):
+        test.add(-0.6)
+    assert test.alert() is not None
+    for _ in range(2 * int(2 * THRESHOLD)):
+        test.add(0.0)
+    assert test.alert() is None
+
+
+def test_it_goes_on_where_it_stood() -> None:
+    rng = np.random.default_rng(0)
+    tests = DriftTests(THRESHOLD, {})
+    for _ in range(40):
+        tests.add("a", float(rng.normal(-0.5, 0.3)))
+        tests.add("b", float(rng.normal(0.0, 0.3)))
+    again = DriftTests(THRESHOLD, tests.state())
+    for one in (tests, again):
+        one.add("a", -0.4)
+    assert again.alerts(["a", "b"]) == tests.alerts(["a", "b"])
+    assert [alert["candidate"] for alert in again.alerts(["a", "b", "never seen"])] == ["a"]
+    assert again.alerts(["b"]) == []
+    with pytest.raises(StateError, match="drift test"):
+        DriftTest.restore(np.zeros(3), THRESHOLD)
+
+
+def ask(router: Router, candidate: str, labels: int, quality: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for step in range(labels):
+        decision = router.decide(f"question {step % 7}", force=candidate)
+        router.feedback(decision, float(rng.random() < quality))
+
+
+def test_stats_name_the_candidate_that_became_worse(tmp_path: Path) -> None:
+    router = tiny_router(config=WATCHING)
+    ask(router, "dear", 200, 0.9, seed=1)
+    ask(router, "cheap", 200, 0.5, seed=2)
+    assert router.stats()["alerts"] == []
+    ask(router, "dear", 60, 0.45, seed=3)
+    (alert,) = router.stats()["alerts"]
+    assert alert.keys() == {"candidate", "shift", "labels"}
+    assert alert["candidate"] == "dear"
+    assert -0.6 < alert["shift"] < -0.2
+    assert 40 <= alert["labels"] <= 80
+    router.save(tmp_path)
+    loaded = Router.load(tmp_path, encoder=HashingEncoder())
+    assert loaded.stats()["alerts"] == [alert]
+    router.remove_candidate("dear")
+    assert router.stats()["alerts"] == []
+
+
+def test_changed_labels_and_failures_are_no_evidence() -> None:
+    router = tiny_router(config=WATCHING)
+    decision = router.decide("question", force="dear")
+    for step in range(200):
+        router.feedback(decision, float(step % 2))
+    assert router.stats()["alerts"] == []
+
+
+def test_it_is_off_by_default() -> None:
+    router = tiny_router()
+    ask(router, "dear", 60, 0.0, seed=0)
+    assert router.stats()["alerts"] == []
+    assert router._learner.drift is None
+
+
+def test_with_the_policy_gradient_it_watches_the_offline_fit() -> None:
+    config = WATCHING.model_copy(
+        update={"learning": WATCHING.learning.model_copy(update={"binary": "policy_gradient"})}
+    )
+    router = tiny_router(config=config)
+    texts = [f"question {step}" for step in range(40)]
+    router.fit({"prompt": texts, "cheap|quality": [0.5] * 40, "dear|quality": [0.9] * 40}, progress=False)
+    ask(router, "dear", 80, 0.3, seed=0)
+    assert [alert["candidate"] for alert in router.stats()["alerts"]] == ["dear"]
