@@ -2,8 +2,8 @@
 
 The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades.
 The map is learned once for each encoder, without any label, from general prompts of our own. It measured about as
-good as a map learned from the user's own prompts (the figures are in docs/paper.md), and a fixed map means that all that
-was ever learned stays comparable.
+good as a map learned from the user's own prompts (docs/paper.md has the figures), and a fixed map means that all that was
+ever learned stays comparable.
 """
 
 from __future__ import annotations
