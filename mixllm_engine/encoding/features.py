@@ -2,7 +2,7 @@
 
 The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades.
 The map is learned once for each encoder, without any label, from general prompts of our own. It measured about as
-good as a map learned from the user's own prompts (docs/paper.md has the figures), and a fixed map means that all that was
+good as a map learned from the user's own prompts (figures in docs/paper.md), and since it never changes, all that was
 ever learned stays comparable.
 """
 
