@@ -249,8 +249,10 @@ class Pool:
                 known = ", ".join(map(repr, self.names))
                 raise ConfigError(f"{pattern!r} in allow or deny matches no candidate; the pool has {known}")
 
-    def with_candidate(self, candidate: str | Candidate) -> Pool:
-        """Return a pool that has one candidate more."""
+    def joined(self, candidate: str | Candidate, like: str | None = None) -> Pool:
+        """Return a pool that has one candidate more; if it is like another, that one must be in this pool."""
+        if like is not None:
+            self.position(like)
         return Pool((*self.candidates, resolve(candidate)))
 
     def without(self, name: str) -> Pool:

@@ -31,7 +31,7 @@ class DecisionConfig(_Frozen):
     uncertainty: Literal["width", "square"] = Field(
         default="width", description="sqrt(x' A^-1 x), LinUCB's width, or the paper's x' A^-1 x (equation 9)."
     )
-    uncertainty_weight: NonNegative = Field(default=0.02, description="alpha")
+    uncertainty_weight: NonNegative = Field(default=0.02, description="alpha; counts where exploration.mode is ucb")
     penalty: Literal["deadline", "exponential", "none"] = Field(
         default="deadline",
         description="Quality lost because the answer may be late, p (1 - P(T <= tau)), or exp(gamma (w - xi tau)).",
@@ -45,25 +45,64 @@ class DecisionConfig(_Frozen):
 
 
 class ExplorationConfig(_Frozen):
-    """Trying candidates of which little is known, while they may still turn out to be the best.
+    """What is tried although something else looks better.
 
-    It ends by itself: after `pulls` draws or labels of a candidate, or as soon as its labels leave it no hope.
+    `mode` says what the uncertainty of a quality estimate does in every decision. `rate` and `pulls` are about
+    newcomers, in any mode: candidates of which little is known are drawn while they may still turn out to be the best.
+    That ends by itself: after `pulls` draws or labels of a candidate, or as soon as its labels leave it no hope.
+    Nothing is explored inside tool loops or for a forced candidate.
     """
 
+    mode: Literal["none", "ucb", "thompson"] = Field(
+        default="ucb",
+        description="ucb: the score's bonus alpha u. thompson: no bonus; every decision draws each candidate's quality "
+        "from its posterior and takes the best. none: neither.",
+    )
+    thompson_scale: NonNegative = Field(
+        default=0.1,
+        description="Standard deviation of those draws, in widths sqrt(x' A^-1 x). 1 explores far too much.",
+    )
     rate: float = Field(
         default=0.2, ge=0, le=0.5, description="Share of decisions that explore while any candidate is new."
     )
     pulls: int = Field(default=20, ge=0, description="Exploring draws that each new candidate gets at the most.")
 
 
+class NeuralConfig(_Frozen):
+    """Heads trained by gradient (paper, equations 12, 13, 15 and 16); they count where `heads` is neural.
+
+    The paper's steps of 1 stand for a plain fit, since it has forests and no gradient.
+    """
+
+    quality_rate: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description="eta_1: step of a label, offline (where it shrinks to 0 over the passes) and online.",
+    )
+    length_rate: float = Field(default=0.01, gt=0, le=1, description="eta_2: the same for log response length.")
+    width: int = Field(default=64, ge=1, le=1024, description="Hidden units of a network.")
+    passes: int = Field(default=40, ge=1, description="How often offline training sees each row.")
+    shrinkage: NonNegative = Field(
+        default=10.0, description="Prior precision of every weight but the constant, offline: weight decay."
+    )
+    seed: int = Field(default=0, ge=0, description="Makes the first weights and the order of the rows.")
+
+
 class PredictionConfig(_Frozen):
     """The LLM-specific predictors (paper, section 3.2)."""
 
+    heads: Literal["bayesian", "neural"] = Field(
+        default="bayesian",
+        description="Where expected quality and length come from: closed-form linear heads, or networks trained by "
+        "gradient. The uncertainty comes from the former in either case.",
+    )
+    neural: NeuralConfig = Field(default_factory=lambda: NeuralConfig())
     quality_shrinkage: Positive = Field(
-        default=30.0,
+        default=40.0,
         description="Prior precision of every weight but the bias: pulls towards the candidate's own mean.",
     )
-    length_shrinkage: Positive = Field(default=10.0, description="The same for log response length.")
+    length_shrinkage: Positive = Field(default=1.0, description="The same for log response length.")
     prior_strength: Positive = Field(default=2.0, description="How many observations the prior mean is worth.")
 
 
@@ -76,6 +115,12 @@ class LearningConfig(_Frozen):
         "gradient, and nothing else; or both.",
     )
     feedback_rate: Positive = Field(default=0.001, description="eta_3: step of the policy gradient.")
+    table_trust: Positive | None = Field(
+        default=200.0,
+        description="An online label weighs 1 / (1 + t / this), at least 0.2, where t is how many labels a table "
+        "taught its candidate: those are of all queries, online ones of queries where the candidate was over-estimated "
+        "more often than under-estimated. None = 1.",
+    )
     forgetting: float = Field(
         default=1.0,
         gt=0,
@@ -84,18 +129,26 @@ class LearningConfig(_Frozen):
         "0.997 remembers about 333 labels, 1 = nothing is forgotten.",
     )
     drift_threshold: Positive | None = Field(
-        default=None,
+        default=20.0,
         description="Alert when a candidate's residuals have drifted by this many standard errors; None = off. With "
         "20, 0 to 4 % of candidates raise a false alert within 2,000 labels, and a quality that falls from 0.7 to 0.35 "
         "is found after about 40.",
+    )
+    drift_memory: Positive = Field(
+        default=20.0,
+        description="How many labels the quality statistics of a candidate weigh once an alert begins: what was true "
+        "before the shift is mostly forgotten, at once.",
     )
 
 
 class FeatureConfig(_Frozen):
     """phi(q) = [1, domain posteriors, principal components] (paper, section 3.1)."""
 
-    domains: int = Field(default=8, ge=0, le=256, description="|D|: soft k-means clusters of the embeddings.")
-    temperature: Positive = Field(default=0.1, description="T of softmax(e . mu_j / T).")
+    domains: Literal["tags", "clusters", "none"] = Field(
+        default="tags", description="D: domains of the general prompts' tags, k-means clusters of them, or none."
+    )
+    clusters: int = Field(default=8, ge=1, le=256, description="|D| where domains are clusters.")
+    temperature: Positive = Field(default=0.1, description="T of softmax(e . mu_j / T), for clusters.")
     components: int = Field(default=24, ge=0, le=384, description="Principal components of the embedding.")
 
 
@@ -164,5 +217,5 @@ class RouterConfig(_Frozen):
                 max_wait_s=10.0,
             ),
             exploration=ExplorationConfig(rate=0.0, pulls=0),
-            learning=LearningConfig(binary="policy_gradient", feedback_rate=0.001),
+            learning=LearningConfig(binary="policy_gradient", feedback_rate=0.001, drift_threshold=None),
         )

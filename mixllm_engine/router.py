@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 
-from mixllm_engine.candidates import Pool
+from mixllm_engine.candidates import Pool, resolve
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
@@ -27,17 +26,18 @@ from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.learner import Learner
-from mixllm_engine.learning.offline import FitReport, teach
+from mixllm_engine.learning.offline import FitReport, fit
 from mixllm_engine.learning.rewards import check_reward
-from mixllm_engine.learning.table import read_table
+from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
-from mixllm_engine.saving import pack, unpack
+from mixllm_engine.saving import begin, pack, relearn, unpack, welcome
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.base import DecisionRecord, Store
 from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Query
+from mixllm_engine.waiting.calls import Calls
 
 
 class Router:
@@ -76,7 +76,8 @@ class Router:
         self._maker = DecisionMaker(self._pool, self.config, np.random.default_rng(seed))
         self._clock = clock
         self._lock = threading.RLock()
-        self._in_flight: Counter[tuple[str, str]] = Counter()
+        self._maker.draws = dict(self._store.exploring_draws())
+        self._calls = Calls(self._maker.load, self._maker.cooldowns)
         self._known: Learner | None = None
         self._synced_at = -math.inf
 
@@ -141,26 +142,32 @@ class Router:
         context = self._contexts.make(query)
         with self._lock:
             now = self._clock()
-            self._follow_if_due(now)
+            if not 0.0 <= now - self._synced_at < self.config.sync_interval_s:
+                self.sync()
             learner = self._learner
-            known = (learner.predictor, learner.reference_cost_usd, now, learner.feedback_score(context.features))
-            decision = self._maker.decide(context, request, *known)
-            policy = learner.version
-        record = DecisionRecord(
-            decision=decision,
-            embedding=context.embedding.astype(np.float16),
-            encoder=learner.encoder,
-            policy=policy,
-            prompt_tokens=context.prompt_tokens,
-        )
+            self._maker.budgets.curve = learner.curve
+            decision = self._maker.decide(
+                context,
+                request,
+                predictor=learner.predictor,
+                reference_cost_usd=learner.reference_cost_usd,
+                now=now,
+                feedback=learner.feedback_score(context.features),
+            )
+            record = DecisionRecord(
+                decision=decision,
+                embedding=context.embedding.astype(np.float16),
+                encoder=learner.encoder,
+                policy=learner.version,
+                prompt_tokens=context.prompt_tokens,
+            )
         self._store.add_decision(record)
         note_decision(decision)
         return decision
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return what is expected of every candidate for some texts; nothing is logged."""
-        embeddings, prompt_tokens = self._contexts.many(texts)
-        contexts = self._contexts.features(embeddings)
+        contexts, prompt_tokens = self._contexts.many(texts)
         with self._lock:
             self.sync()
             return self._learner.predictor.describe(contexts, prompt_tokens, self.config.decision.uncertainty)
@@ -170,17 +177,12 @@ class Router:
     def dispatched(self, decision_id: str, candidate: str) -> None:
         """Say that a call begins, so that waiting times count it; `observe` ends it."""
         with self._lock:
-            self._in_flight[decision_id, candidate] += 1
-            self._maker.load.dispatched(candidate)
+            self._calls.began(decision_id, candidate)
 
     def abandoned(self, decision_id: str, candidate: str) -> None:
         """Say that a call ended without any outcome."""
         with self._lock:
-            if self._in_flight[decision_id, candidate] > 0:
-                self._maker.load.returned(candidate)
-            self._in_flight[decision_id, candidate] -= 1
-            if self._in_flight[decision_id, candidate] <= 0:
-                del self._in_flight[decision_id, candidate]
+            self._calls.ended(decision_id, candidate)
 
     def observe(self, decision_id: str, outcome: Outcome) -> None:
         """Record what a call brought: length, cost and speed are learned, failures pause the candidate.
@@ -194,21 +196,11 @@ class Router:
         """
         self.abandoned(decision_id, outcome.candidate)
         now = self._clock()
-        self._store.add_outcome(decision_id, self._priced(decision_id, outcome), now)
+        known = priced(outcome, self._pool, lambda: self._store.decision(decision_id).decision.scores)
+        self._store.add_outcome(decision_id, known, now)
         with self._lock:
-            if outcome.error is not None:
-                self._maker.cooldowns.failed(outcome.candidate, outcome.error, now)
-            else:
-                self._maker.cooldowns.succeeded(outcome.candidate)
-                if outcome.latency_s is not None and outcome.response_tokens:
-                    self._maker.load.observe(outcome.candidate, outcome.response_tokens, outcome.latency_s)
+            self._calls.brought(outcome, now)
             self.sync()
-
-    def _priced(self, decision_id: str, outcome: Outcome) -> Outcome:
-        gone = outcome.candidate not in self._pool.index
-        if gone and outcome.candidate in self._store.decision(decision_id).decision.scores:
-            return outcome  # it was removed while it answered
-        return priced(self._pool[outcome.candidate], outcome)
 
     def feedback(self, ref: str | Decision, reward: float, key: str = "user") -> FeedbackReceipt:
         """Learn how good an answer was.
@@ -246,13 +238,7 @@ class Router:
         """The learned state; made on first use, because the features need the encoder."""
         if self._known is None:
             with self._lock:
-                learner = Learner(self._pool, self._contexts.features, self._contexts.encoder.fingerprint, self.config)
-                data = self._store.latest_state(learner.encoder)
-                if data is not None:
-                    unpack(data).teach(learner)
-                self._maker.budgets.curve = learner.curve
-                self._maker.draws = dict(self._store.exploring_draws())
-                self._known = learner
+                self._known = self._known or begin(self._pool, self._contexts, self.config, self._store)
         return self._known
 
     def sync(self) -> int:
@@ -260,10 +246,6 @@ class Router:
         with self._lock:
             self._synced_at = self._clock()
             return self._learner.follow(self._store)
-
-    def _follow_if_due(self, now: float) -> None:
-        if not 0.0 <= now - self._synced_at < self.config.sync_interval_s:
-            self.sync()
 
     def fit(self, table: Any, *, text: str = "prompt", progress: bool = True) -> FitReport:
         """Learn offline from a table of outcomes; feedback that came before is kept and counted on top.
@@ -276,49 +258,68 @@ class Router:
         text : str
             Column with the queries.
         progress : bool
-            Show a progress bar while the queries are encoded.
+            Show a progress bar while queries are encoded and networks trained.
 
         Raises
         ------
         TableError
             If the table can't be learned from.
         """
-        outcomes = read_table(table, text=text, known=self._pool.names)
-        embeddings, counted = self._contexts.many(outcomes.texts, progress=progress)
-        prompt_tokens = np.where(np.isfinite(outcomes.prompt_tokens), outcomes.prompt_tokens, counted)
-        contexts = self._contexts.features(embeddings)
+        pool = self._pool
+        outcomes = read_table(table, text=text, known=pool.names)
+        chunks = self._contexts.stream(outcomes.texts, progress=progress)
+        lesson = fit(outcomes, chunks, pool, self.config.prediction, progress)
         with self._lock:
-            learner = self._learner
-            made = teach(learner, outcomes, contexts, prompt_tokens)
-            self._maker.budgets.curve = learner.curve
-            self._store.put_state(learner.encoder, pack(learner), self._clock())
+            report = relearn(self._learner, lesson, self._store, self._clock())
             self.sync()
-        return made
+        return report
 
     # -- the set of candidates ---------------------------------------------------------------------------------------
 
-    def add_candidate(self, candidate: str | Candidate, *, like: str | None = None) -> None:
+    def add_candidate(
+        self, candidate: str | Candidate, *, like: str | None = None, labelled: Any = None, text: str = "prompt"
+    ) -> None:
         """Add a candidate while serving; nobody else's numbers change.
+
+        What `like` and `labelled` tell is stored as a fit is. Given again when the candidate joins again, they replace
+        what was given before: a program may add its candidates whenever it starts.
 
         Parameters
         ----------
         candidate : str or Candidate
-            The new one. It gets a bounded number of exploring draws.
+            The new one. It gets a bounded number of exploring draws, and none once it has as many labels.
         like : str, optional
             Expect of it what is known of this candidate, rather than what its price suggests.
+        labelled : table, optional
+            Prompts with the quality of its answers: a table as `fit` takes it, whose other candidates don't count, or
+            one with the columns ``quality`` and, if known, ``cost_usd`` or ``response_tokens`` alone. A later `fit`
+            replaces what it taught if this candidate is in its table, else keeps it.
+        text : str
+            Column of `labelled` with the queries.
+
+        Raises
+        ------
+        CandidateError, UnknownCandidateError
+            If the candidate can't be resolved, its name is taken, or `like` is not in the pool.
+        TableError
+            If the labels can't be learned from; the candidate has not joined then.
         """
+        added, lesson = resolve(candidate), None
+        self._pool.joined(added, like)  # what is wrong is said before anything is encoded
+        if labelled is not None:
+            labels = read_labels(labelled, text=text, name=added.name)
+            lesson = fit(labels, self._contexts.stream(labels.texts), Pool([added]), None)
         with self._lock:
-            if like is not None:
-                self._pool.position(like)  # raises with the names that are known
-            self._change_pool(self._pool.with_candidate(candidate), like)
+            self._change_pool(self._pool.joined(added, like))
+            welcome(self._learner, added.name, like, lesson, self._store, self._clock())
 
     def remove_candidate(self, name: str) -> None:
         """Remove a candidate; what was learned of it counts again if it comes back."""
         with self._lock:
-            self._change_pool(self._pool.without(name), None)
+            self._change_pool(self._pool.without(name))
 
-    def _change_pool(self, pool: Pool, like: str | None) -> None:
-        self._learner.change_pool(pool, like)
+    def _change_pool(self, pool: Pool) -> None:
+        self._learner.change_pool(pool)
         self._maker.change_pool(pool)
         self._pool = pool
 
@@ -331,8 +332,8 @@ class Router:
     def stats(self) -> dict[str, Any]:
         """Count what was decided, observed and learned, in all and by candidate; brings in the log first.
 
-        ``feedback_pending`` are label changes that are in the log but not in the learned numbers, because another
-        encoder made their vectors. ``alerts`` are candidates whose quality has shifted; see `learning.drift`.
+        ``feedback_applied`` is in the learned numbers; ``feedback_pending`` is kept but not in them, because another
+        encoder made the vectors of its decisions. ``alerts`` are candidates whose quality has shifted.
         """
         with self._lock:
             self.sync()
@@ -377,9 +378,7 @@ class Router:
         saved = unpack(snapshot.read(folder))
         pool = saved.candidates if candidates is None else candidates
         router = cls(pool, config=saved.config, store=store, encoder=encoder, seed=seed, clock=clock)
-        learner = router._learner
-        saved.teach(learner)
-        router._maker.budgets.curve = learner.curve
+        saved.teach(router._learner)
         return router
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""A router's settings and learned state <-> one safe file. Keys are never part of it."""
+"""A router's settings and learned state <-> one safe file, in a folder or in the store. Keys are never part of it.
+
+What the store keeps is what tables taught, by `Router.fit` and `Router.add_candidate`; the log, which it holds as well,
+comes on top. So a restart loses nothing, and two workers that onboard candidates don't undo each other.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,76 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mixllm_engine.candidates import Pool
 from mixllm_engine.config import RouterConfig
+from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.errors import CandidateError, StateError
 from mixllm_engine.learning.learner import Learner
+from mixllm_engine.learning.offline import FitReport, Lesson, onboard, teach
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.store import snapshot
+from mixllm_engine.store.base import Store
 from mixllm_engine.types import Candidate
 
 
-def pack(learner: Learner) -> bytes:
-    """Return all that a learner knows, with its pool and settings."""
-    learned = learner.learned()
+def begin(pool: Pool, contexts: ContextMaker, config: RouterConfig, store: Store) -> Learner:
+    """Make a learner that begins with what the store keeps, or raise `StateError` if that is damaged."""
+    learner = Learner(pool, contexts.features, contexts.encoder.fingerprint, config)
+    data = store.latest_state(learner.encoder)
+    if data is not None:
+        unpack(data).teach(learner)
+    return learner
+
+
+def relearn(learner: Learner, lesson: Lesson, store: Store, now: float) -> FitReport:
+    """Begin anew with what a table taught, and keep that in the store; what the log holds is not learned then."""
+    kept = stored(learner, store)
+    report = teach(learner, lesson, {**learner.onboarded, **kept.onboarded}, kept.neural)
+    store.change_state(learner.encoder, lambda _: pack(learner), now)
+    return report
+
+
+def welcome(learner: Learner, name: str, like: str | None, lesson: Lesson | None, store: Store, now: float) -> None:
+    """Give a new candidate something to start with, and add that to what the store keeps, whoever wrote the rest.
+
+    Parameters
+    ----------
+    learner : Learner
+        Who learns; the candidate is in its pool.
+    name : str
+        The candidate.
+    like : str, optional
+        A sibling; see `learning.offline.onboard`.
+    lesson : Lesson, optional
+        Labelled prompts.
+    store : Store
+        Where it is kept.
+    now : float
+        Seconds since the epoch.
+    """
+    if like is None and lesson is None:
+        return
+    onboard(learner, name, like, lesson)
+    given, networks = learner.onboarded[name].fresh(), learner.predictor.networks()
+
+    def changed(data: bytes | None) -> bytes:
+        return pack(learner, _learned(learner, data).with_onboarded(name, given).with_networks(name, networks))
+
+    store.change_state(learner.encoder, changed, now)
+
+
+def stored(learner: Learner, store: Store) -> Learned:
+    """Return what the store keeps for a learner's encoder: what tables and onboarding taught."""
+    return _learned(learner, store.latest_state(learner.encoder))
+
+
+def _learned(learner: Learner, data: bytes | None) -> Learned:
+    return Learned() if data is None else unpack(data).learned(learner)
+
+
+def pack(learner: Learner, learned: Learned | None = None) -> bytes:
+    """Return all that a learner knows, or something else in its place, with its pool and settings."""
+    learned = learner.learned() if learned is None else learned
     manifest = {
         "encoder": learner.encoder,
         "config": learner.config.model_dump(mode="json"),
@@ -38,11 +101,15 @@ class Saved:
     manifest: Mapping[str, Any]
     tensors: Mapping[str, Any]
 
-    def teach(self, learner: Learner) -> None:
-        """Let a learner begin with this, or raise `StateError` if its encoder or features are others."""
+    def learned(self, learner: Learner) -> Learned:
+        """Return what was learned, or raise `StateError` if the learner's encoder or features are others."""
         if self.encoder != learner.encoder:
             raise StateError("the state was learned with another encoder; give that one, or fit anew")
-        learner.start(Learned.restore(self.manifest, self.tensors, learner.features.dimension))
+        return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
+
+    def teach(self, learner: Learner) -> None:
+        """Let a learner begin with this, or raise `StateError` if it doesn't fit or is damaged."""
+        learner.start(self.learned(learner))
         learner.predictor.quality.check()
         learner.predictor.length.check()
 

@@ -11,14 +11,14 @@ from mixllm_engine.store.base import Store
 
 def summary(store: Store, learner: Learner, maker: DecisionMaker) -> dict[str, Any]:
     """Count the log and what was learned from it; numbers that stand still show learning that has stopped."""
-    counts, chosen = store.counts(), store.choices()
+    counts, chosen, applied = store.counts(), store.choices(), store.feedback_of(learner.encoder)
     return {
         "decisions": counts.decisions,
         "outcomes": counts.outcomes,
-        "feedback_applied": counts.feedback,
+        "feedback_applied": applied,
         "feedback_duplicate": counts.feedback_duplicate,
         "feedback_unmatched": counts.feedback_unmatched,
-        "feedback_pending": learner.passed_over,
+        "feedback_pending": counts.feedback - applied,
         "alerts": learner.alerts(),
         "candidates": {
             name: {

@@ -1,7 +1,8 @@
 """Scores -> ranking, choice and propensity.
 
 A candidate of which little is known gets a bounded number of exploring draws. Such a draw happens with a fixed
-probability and is uniform over the new candidates, so the propensity of every choice is known exactly.
+probability and is uniform over the new candidates; otherwise the best is taken, or with Thompson sampling the best of
+one draw of every total. So the propensity of every choice is known: exactly, or by quadrature.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mixllm_engine.decision.thompson import Totals
 from mixllm_engine.types import Vector
+
+# What has happened had some chance, even if less than the quadrature resolves: nothing is ever divided by 0.
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +31,7 @@ class Choice:
     propensity : float
         Probability of this choice under the policy that made it.
     explored : bool
-        Whether it was an exploring draw.
+        Whether it was an exploring draw: of a new candidate, or by Thompson sampling of another than the best.
     """
 
     ranking: list[int]
@@ -47,7 +52,13 @@ def rank(total: Vector, eligible: npt.NDArray[np.bool_] | None = None) -> list[i
     return ranking
 
 
-def choose(ranking: list[int], new: Sequence[int], rate: float, rng: np.random.Generator) -> Choice:
+def choose(
+    ranking: list[int],
+    new: Sequence[int],
+    rate: float,
+    rng: np.random.Generator,
+    totals: Totals | None = None,
+) -> Choice:
     """Take the best candidate, or with probability `rate` one of the new ones.
 
     Parameters
@@ -60,14 +71,20 @@ def choose(ranking: list[int], new: Sequence[int], rate: float, rng: np.random.G
         Probability of an exploring draw while there is any new candidate.
     rng : numpy.random.Generator
         Source of chance.
+    totals : Totals, optional
+        Thompson sampling: where no new one is drawn, the best of one draw of these is taken; in the order of `ranking`.
     """
-    if not new or rate <= 0.0 or len(ranking) == 1:
+    if len(ranking) == 1 or (totals is None and (not new or rate <= 0.0)):
         return Choice(ranking=ranking, propensity=1.0, explored=False)
-    explored = bool(rng.random() < rate)
-    chosen = new[int(rng.integers(len(new)))] if explored else ranking[0]
+    rate = rate if new else 0.0
+    drawn = rate > 0.0 and bool(rng.random() < rate)
+    usual = 0 if totals is None else totals.draw(rng)
+    chosen = new[int(rng.integers(len(new)))] if drawn else ranking[usual]
+    place = ranking.index(chosen)
+    otherwise = float(place == 0) if totals is None else float(totals.probabilities()[place])
     share = rate / len(new) if chosen in new else 0.0
-    propensity = share + (1.0 - rate if chosen == ranking[0] else 0.0)
-    return Choice(ranking=first(chosen, ranking), propensity=propensity, explored=explored)
+    propensity = min(max(share + (1.0 - rate) * otherwise, _LEAST), 1.0)
+    return Choice(ranking=first(chosen, ranking), propensity=propensity, explored=drawn or place > 0)
 
 
 def first(position: int, ranking: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_w
 from mixllm_engine.decision.choice import Choice, choose, first, rank
 from mixllm_engine.decision.score import ScoreTable, Timing, score, trade_weights
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
+from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.encoding.context import Context
 from mixllm_engine.errors import ConfigError, ContextWindowError, NoEligibleCandidateError
 from mixllm_engine.prediction.predictor import Predictor
@@ -37,11 +38,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class _Standing:
-    """How the candidates stand for one query, each of shape (K,): score, score at its best, labels so far."""
+    """How the candidates stand for one query, each of shape (K,): score, score at its best, labels so far.
+
+    With Thompson sampling also the standard deviation of the score that is drawn from.
+    """
 
     total: Vector
     hoped: Vector
     labels: Vector
+    deviation: Vector | None = None
 
 
 class DecisionMaker:
@@ -60,6 +65,11 @@ class DecisionMaker:
     def __init__(self, pool: Pool, config: RouterConfig, rng: np.random.Generator) -> None:
         self.pool = pool
         self.config = config
+        exploration = config.exploration
+        self._scoring = config.decision
+        if exploration.mode != "ucb":
+            self._scoring = config.decision.model_copy(update={"uncertainty_weight": 0.0})
+        self._sampled_widths = exploration.thompson_scale if exploration.mode == "thompson" else None
         self.load = Load(pool, config.waiting)
         self.cooldowns = Cooldowns(config.waiting)
         self.sessions = Sessions()
@@ -91,19 +101,23 @@ class DecisionMaker:
             startup_s=self.load.startup_s,
             tokens_per_s=self.load.tokens_per_s,
         )
+        max_wait_s = self._max_wait_s(request)
         scores = score(
             prediction,
             timing,
-            self.config.decision,
+            self._scoring,
             willingness_to_pay=willingness,
             reference_cost_usd=reference_cost_usd,
-            max_wait_s=self._max_wait_s(request),
+            max_wait_s=max_wait_s,
             feedback=feedback,
         )
         reasons = self._excluded(context, request, now)
+        on_quality, deviation = trade_weights(willingness)[0], None
+        if self._sampled_widths is not None:
+            deviation = spread(prediction, timing, self._scoring, self._sampled_widths, on_quality, max_wait_s)
         # What each candidate could be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.
-        hoped = scores.total + trade_weights(willingness)[0] * np.sqrt(prediction.leverage)
-        standing = _Standing(total=scores.total, hoped=hoped, labels=predictor.quality.count)
+        hoped = scores.total + on_quality * np.sqrt(prediction.leverage)
+        standing = _Standing(total=scores.total, hoped=hoped, labels=predictor.quality.count, deviation=deviation)
         choice, why = self._choose(standing, reasons, context, request.force, stay)
         names = self.pool.names
         chosen = names[choice.ranking[0]]
@@ -175,8 +189,13 @@ class DecisionMaker:
         if context.in_tool_loop and stay is not None and pool.index.get(stay.candidate) in ranking:
             kept = first(pool.index[stay.candidate], ranking)
             return Choice(ranking=kept, propensity=1.0, explored=False), "tool loop"
-        new = [] if context.in_tool_loop else self._new(ranking, standing)
-        choice = choose(ranking, new, self.config.exploration.rate, self._rng)
+        if context.in_tool_loop:
+            return Choice(ranking=ranking, propensity=1.0, explored=False), "score"
+        totals = None
+        if standing.deviation is not None:
+            totals = Totals(mean=standing.total[ranking], deviation=standing.deviation[ranking])
+        new = self._new(ranking, standing)
+        choice = choose(ranking, new, self.config.exploration.rate, self._rng, totals)
         return choice, "exploration" if choice.explored else "score"
 
     def _new(self, ranking: Sequence[int], standing: _Standing) -> list[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,15 @@ import numpy.typing as npt
 from mixllm_engine.config import FeatureConfig
 from mixllm_engine.encoding.encoder import Embeddings, Encoder
 from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.encoding.progress import shown
 from mixllm_engine.errors import QueryError
-from mixllm_engine.types import Capability, Query, Vector
+from mixllm_engine.types import Capability, Matrix, Query, Vector
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 _BATCH = 64
+_BATCHES_IN_CHUNK = 16
 _CACHED_TEXTS = 512
 
 
@@ -95,16 +102,46 @@ class ContextMaker:
             in_tool_loop=query.in_tool_loop,
         )
 
-    def many(self, texts: Sequence[str], *, progress: bool = False) -> tuple[Embeddings, Vector]:
-        """Encode and count many texts, if wished with a progress bar."""
+    def many(self, texts: Sequence[str]) -> tuple[Matrix, Vector]:
+        """Return the contexts, shape (n, k), and the lengths in tokens, shape (n,), of many texts."""
+        chunks = list(self.stream(texts))
+        if not chunks:
+            return np.empty((0, self.features.dimension)), np.empty(0)
+        return np.concatenate([contexts for contexts, _ in chunks]), np.concatenate([count for _, count in chunks])
+
+    def stream(self, texts: Sequence[str], *, progress: bool = False) -> Iterator[tuple[Matrix, Vector]]:
+        """Encode and count texts in their order, about a thousand at a time: few embeddings are held at once.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            n texts.
+        progress : bool
+            Show a progress bar.
+
+        Yields
+        ------
+        tuple of arrays of shape (m, k) and (m,)
+            Contexts phi and lengths in tokens of the next m texts.
+
+        Raises
+        ------
+        QueryError
+            If a text is empty; nothing is encoded then.
+        """
         for row, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise QueryError(f"text {row} is empty; every query needs some text")
         batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # an ONNX session computes outside Python's lock
-            encoded = list(_shown(pool.map(self.encoder.encode, batches), len(batches), progress))
-        embeddings = np.concatenate(encoded) if encoded else np.empty((0, self.encoder.dimension), np.float32)
-        return embeddings, np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
+            encoded = iter(shown(_ahead(pool, self._batch, batches), "encoding queries", len(batches), progress))
+            while chunk := list(islice(encoded, _BATCHES_IN_CHUNK)):
+                embeddings = np.concatenate([vectors for vectors, _ in chunk])
+                yield self.features(embeddings), np.concatenate([count for _, count in chunk])
+
+    def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
+        counts = np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
+        return self.encoder.encode(texts), counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
         if text is None or not text.strip():
@@ -131,10 +168,12 @@ class ContextMaker:
         return embedding / norm, 0
 
 
-def _shown(batches: Iterable[Embeddings], count: int, progress: bool) -> Iterable[Embeddings]:
-    """Put a progress bar around work that takes more than a moment."""
-    if not progress or count < 2:
-        return batches
-    from rich.progress import track
-
-    return track(batches, "encoding queries", total=count)
+def _ahead(pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Make things in order on a pool that is kept busy but never gets far ahead of who takes them."""
+    under_way: deque[Future[Made]] = deque()
+    for item in items:
+        under_way.append(pool.submit(make, item))
+        if len(under_way) > 2 * (os.cpu_count() or 1):
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.encoding._tag_names import Tags, by_frequency, tag_counts
+from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.encoder import Encoder
-from mixllm_engine.encoding.features import spherical_kmeans
 from mixllm_engine.errors import ConfigError, TableError
 from mixllm_engine.types import Matrix, Vector
 

@@ -1,14 +1,13 @@
 """A sentence encoder in torch -> one ONNX file that serves it: pooled, normalised and in int8.
 
-MatMul weights become int8 per output channel, which keeps more than a scale per tensor does; the word embeddings,
-half of the file otherwise, become int8 with one scale per word. Needs ``mixllm[train]``.
-
-Run as ``python -m mixllm_engine.encoding.export SOURCE FOLDER`` to remake the packaged encoder.
+MatMul weights become int8 per output channel, which keeps more than a scale per tensor does. The last matrix of each
+block, of attention and of the feed-forward part, stays in float: its inputs have outliers that one activation scale
+per tensor can't hold (mean cosine .993 with them in int8, .997 without, at the same speed). The word embeddings, half
+of the file otherwise, become int8 with one scale per word. Needs ``mixllm[train]``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import json
@@ -16,12 +15,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixllm_engine.encoding.encoder import OnnxEncoder
-from mixllm_engine.encoding.features import general_prompts, write_general_embeddings
+from mixllm_engine.encoding.general_prompts import few_prompts
 from mixllm_engine.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _OPSET = 17
-_MIN_COSINE = 0.99
+_MIN_COSINE = 0.995
+# How the exporter names the matrices that stay in float; also matches ".../attention/output/dense/MatMul".
+_IN_FLOAT = "output/dense/MatMul"
 
 
 def minilm_folder() -> Path:
@@ -78,18 +79,14 @@ def export_onnx(source: str | Path, folder: str | Path, *, origin: str | None = 
     Raises
     ------
     EncoderError
-        If the mean cosine is below 0.99: the export would route differently.
+        If the mean cosine is below 0.995: the export would route differently.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     source, folder = Path(source), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         exact, quantised = Path(work) / "exact.onnx", Path(work) / "int8.onnx"
         _trace(_pooled(source), exact)
-        quantize_dynamic(
-            exact, quantised, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
-        )
+        _quantise(exact, quantised)
         _shrink_word_embeddings(quantised, folder / "model.onnx")
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
     hashes = {
@@ -98,7 +95,7 @@ def export_onnx(source: str | Path, folder: str | Path, *, origin: str | None = 
     (folder / "manifest.json").write_text(
         json.dumps({"source": origin or source.name, "sha256": hashes}, indent=2) + "\n"
     )
-    cosine = agreement(source, OnnxEncoder.from_folder(folder), general_prompts())
+    cosine = agreement(source, OnnxEncoder.from_folder(folder), few_prompts().texts)
     if cosine < _MIN_COSINE:
         raise EncoderError(f"the export agrees with its source only to a mean cosine of {cosine:.4f}")
     return cosine
@@ -155,6 +152,21 @@ def _trace(model: nn.Module, path: Path) -> None:
     )
 
 
+def _quantise(source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    nodes = onnx.load(source).graph.node
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[node.name for node in nodes if node.name.endswith(_IN_FLOAT)],
+    )
+
+
 def _shrink_word_embeddings(source: Path, target: Path) -> None:
     """Store the word table as int8 with one scale per word, and restore a row where it is looked up."""
     import onnx
@@ -191,19 +203,3 @@ def _lookup_nodes(output: str) -> list[onnx.NodeProto]:
         helper.make_node("Gather", ["words_scale", "input_ids"], ["word_scale"]),
         helper.make_node("Mul", ["word_float", "word_scale"], [output]),
     ]
-
-
-def main(arguments: Sequence[str] | None = None) -> Any:
-    """Remake the packaged encoder from the published weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, help="sentence-transformers folder; default: all-MiniLM-L6-v2")
-    parser.add_argument("folder", type=Path, help="where to write model.onnx, tokenizer.json and manifest.json")
-    given = parser.parse_args(arguments)
-    origin = None if given.source else MINILM
-    cosine = export_onnx(given.source or minilm_folder(), given.folder, origin=origin)
-    write_general_embeddings(OnnxEncoder.from_folder(given.folder), given.folder)
-    print(f"mean cosine with the torch model: {cosine:.4f}")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

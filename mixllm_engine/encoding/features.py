@@ -1,31 +1,36 @@
-"""Embedding to context: phi(q) = [1, softmax(e . mu_j / T) over domains, principal components of e].
+"""Embedding to context: phi(q) = [1, posteriors over domains, principal components of e].
 
-The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades.
-The map is learned once for each encoder, without any label, from general prompts of our own. It measured about as
-good as a map learned from the user's own prompts (figures in docs/paper.md), and since it never changes, all that was
-ever learned stays comparable.
+The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades. A
+posterior is softmax_j(e . mu_j / T_j + b_j). With tags, mu_j are the centroids that L_intra (paper, equation 1) finds
+on the general prompts; without tags they are those of k-means, with one T and no b.
+
+The map is learned once for each encoder, from prompts of our own. It measured at least as good as a map learned from
+the user's own prompts (figures in docs/paper.md), and since it never changes, all that was ever learned stays
+comparable.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.config import FeatureConfig
+from mixllm_engine.encoding.clustering import spherical_kmeans
+from mixllm_engine.encoding.general_prompts import TaggedPrompts, few_prompts, general_domains, tagged_prompts
+from mixllm_engine.encoding.softmax_regression import softmax_regression
 from mixllm_engine.types import Matrix, Vector
 
 if TYPE_CHECKING:
     from mixllm_engine.encoding.encoder import Encoder
 
 _PACKAGED = Path(__file__).parent / "packaged"
-_EMBEDDINGS = "general_prompts.safetensors"
-_KMEANS_ROWS = 20_000
-_KMEANS_ROUNDS = 30
+_FILE: Final = "general_map.safetensors"
+_STORED_COMPONENTS: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +43,21 @@ class FeatureMap:
         Mean embedding.
     components : array of shape (d, k)
         Orthonormal principal directions.
-    centroids : array of shape (m, d)
-        Unit domain centroids mu_j.
-    temperature : float
-        T of the posterior over domains.
+    domains : array of shape (m, d)
+        mu_j / T_j of each domain.
+    bias : array of shape (m,)
+        b_j.
     """
 
     mean: Vector
     components: Matrix
-    centroids: Matrix
-    temperature: float
+    domains: Matrix
+    bias: Vector
 
     @property
     def dimension(self) -> int:
         """Length of a context vector."""
-        return int(1 + self.centroids.shape[0] + self.components.shape[1])
+        return int(1 + self.domains.shape[0] + self.components.shape[1])
 
     @property
     def input_dimension(self) -> int:
@@ -61,31 +66,47 @@ class FeatureMap:
 
     @cached_property
     def _directions(self) -> Matrix:
-        """Centroids (over T) and components side by side, so that one product serves both, shape (d, m + k)."""
-        return np.concatenate([self.centroids.T / self.temperature, self.components], axis=1)
+        """Domains and components side by side, so that one product serves both, shape (d, m + k)."""
+        return np.concatenate([self.domains.T, self.components], axis=1)
 
     @cached_property
     def _origin(self) -> Vector:
-        """What is subtracted: 1 / T, which keeps exp() from overflowing, and the projected mean."""
-        domains = np.full(self.centroids.shape[0], 1.0 / self.temperature)
-        return np.concatenate([domains, self.mean @ self.components])
+        """What is subtracted: the projected mean, and the highest exponent there can be, lest exp() overflows."""
+        highest = (np.linalg.norm(self.domains, axis=1) + self.bias).max(initial=0.0)
+        return np.concatenate([highest - self.bias, self.mean @ self.components])
 
     def __call__(self, embeddings: npt.NDArray[np.floating]) -> Matrix:
         """Map embeddings of shape (n, d) to contexts of shape (n, `dimension`)."""
-        domains = self.centroids.shape[0]
+        domains = self.domains.shape[0]
         context = np.empty((embeddings.shape[0], self.dimension))
         context[:, 0] = 1.0
         context[:, 1:] = embeddings @ self._directions - self._origin
         if domains:
-            weights = np.exp(context[:, 1 : domains + 1])  # a cosine is at most 1, so the exponent is at most 0
+            weights = np.exp(context[:, 1 : domains + 1])  # of at most 0
             context[:, 1 : domains + 1] = weights / weights.sum(axis=1, keepdims=True)
         return context
 
     @classmethod
-    def fit(cls, embeddings: npt.NDArray[np.floating], config: FeatureConfig, *, seed: int = 0) -> FeatureMap:
-        """Learn domains and components from embeddings of shape (n, d).
+    def fit(
+        cls,
+        embeddings: npt.NDArray[np.floating],
+        config: FeatureConfig,
+        *,
+        labels: npt.NDArray[np.integer] | None = None,
+        seed: int = 0,
+    ) -> FeatureMap:
+        """Learn domains and components from embeddings.
 
-        With few rows there are fewer of both: at most n - 1 components, and three rows for each domain.
+        Parameters
+        ----------
+        embeddings : array of shape (n, d)
+            With few rows there are fewer components, at most n - 1, and fewer clusters, one for three rows.
+        config : FeatureConfig
+            What the map is made of.
+        labels : array of shape (n,), optional
+            The domain of each row, from 0; without them domains are clusters.
+        seed : int
+            Of the clustering.
         """
         rows = np.asarray(embeddings, dtype=np.float64)
         mean = rows.mean(axis=0)
@@ -94,61 +115,68 @@ class FeatureMap:
         # eigh sorts upwards; the sign of an eigenvector is arbitrary, so it is fixed to make refits comparable
         directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
         directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(count)])
-        domains = min(config.domains, len(rows) // 3)
-        centroids = spherical_kmeans(rows, domains, seed) if domains else np.empty((0, rows.shape[1]))
-        return cls(mean=mean, components=directions, centroids=centroids, temperature=config.temperature)
+        domains, bias = _domains(rows, config, labels, seed)
+        return cls(mean=mean, components=directions, domains=domains, bias=bias)
 
     @classmethod
     def general(cls, encoder: Encoder, config: FeatureConfig) -> FeatureMap:
-        """Learn the map from general prompts, which the packaged encoder need not encode again."""
-        return cls.fit(_general_embeddings(encoder), config)
+        """Return the map that general prompts teach; for the packaged encoder it is stored, others encode a few."""
+        key = (encoder.fingerprint, config)
+        if key not in _KNOWN:
+            stored = stored_map(_PACKAGED, encoder)
+            fits = config.domains != "clusters" and config.components <= _STORED_COMPONENTS
+            _KNOWN[key] = stored.reduced(config) if stored and fits else _learned(encoder, config, few_prompts())
+        return _KNOWN[key]
+
+    def reduced(self, config: FeatureConfig) -> FeatureMap:
+        """Return the map with the parts that a configuration asks for."""
+        kept = slice(None) if config.domains == "tags" else slice(0)
+        return FeatureMap(
+            mean=self.mean,
+            components=self.components[:, : config.components],
+            domains=self.domains[kept],
+            bias=self.bias[kept],
+        )
 
 
-@cache
-def general_prompts() -> tuple[str, ...]:
-    """Return our own short prompts over many domains; no benchmark's text is among them."""
-    lines = (_PACKAGED / "general_prompts.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line.strip() and not line.startswith("#"))
+# A map belongs to a fingerprint: encoders of the same one are the same function.
+_KNOWN: dict[tuple[str, FeatureConfig], FeatureMap] = {}
 
 
-def write_general_embeddings(encoder: Encoder, folder: Path) -> None:
-    """Encode the general prompts once, for the encoder that a package carries."""
-    from safetensors.numpy import save_file
+def write_general_map(encoder: Encoder, folder: Path) -> None:
+    """Learn an encoder's map from all general prompts, and store it beside the encoder."""
+    from safetensors.numpy import save
 
-    embeddings = encoder.encode(general_prompts()).astype(np.float16)
-    save_file({"embeddings": embeddings}, folder / _EMBEDDINGS, metadata={"fingerprint": encoder.fingerprint})
+    made = _learned(encoder, FeatureConfig(components=_STORED_COMPONENTS), tagged_prompts())
+    arrays = {"mean": made.mean, "components": made.components, "domains": made.domains, "bias": made.bias}
+    contiguous = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    # save_file would make a file that nobody but its owner can read
+    (folder / _FILE).write_bytes(save(contiguous, metadata={"fingerprint": encoder.fingerprint}))
 
 
-def _general_embeddings(encoder: Encoder) -> npt.NDArray[np.floating]:
+def stored_map(folder: Path, encoder: Encoder) -> FeatureMap | None:
+    """Return the map that `write_general_map` left in a folder, or None if it is another encoder's."""
     from safetensors import safe_open
 
-    with safe_open(_PACKAGED / _EMBEDDINGS, framework="np") as file:
-        if file.metadata()["fingerprint"] == encoder.fingerprint:
-            embeddings: npt.NDArray[np.floating] = file.get_tensor("embeddings").astype(np.float64)
-            return embeddings
-    return encoder.encode(general_prompts())
+    with safe_open(folder / _FILE, framework="np") as file:
+        if file.metadata()["fingerprint"] != encoder.fingerprint:
+            return None
+        arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+    return FeatureMap(**arrays)
 
 
-def spherical_kmeans(rows: Matrix, clusters: int, seed: int) -> Matrix:
-    """Cluster unit vectors by cosine (Lloyd's algorithm, k-means++ seeding); returns unit centroids (m, d)."""
-    rng = np.random.default_rng(seed)
-    if len(rows) > _KMEANS_ROWS:
-        rows = rows[rng.choice(len(rows), _KMEANS_ROWS, replace=False)]
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
-    chosen = [int(rng.integers(len(rows)))]
-    nearest = rows @ rows[chosen[0]]
-    for _ in range(clusters - 1):  # k-means++: far from what is chosen, with probability by squared distance
-        weight = np.clip(1.0 - nearest, 0.0, None) + 1e-12
-        chosen.append(int(rng.choice(len(rows), p=weight / weight.sum())))
-        nearest = np.maximum(nearest, rows @ rows[chosen[-1]])
-    centroids = rows[chosen]
-    for _ in range(_KMEANS_ROUNDS):
-        member = (rows @ centroids.T).argmax(axis=1)
-        sums = np.zeros_like(centroids)
-        np.add.at(sums, member, rows)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        updated = np.where(norms > 1e-12, sums / np.maximum(norms, 1e-12), centroids)  # an empty cluster stays
-        if np.allclose(updated, centroids, atol=1e-6):
-            break
-        centroids = updated
-    return centroids
+def _learned(encoder: Encoder, config: FeatureConfig, prompts: TaggedPrompts) -> FeatureMap:
+    domains = general_domains()
+    numbers = {name: number for number, name in enumerate(domains.names)}
+    labels = np.array([numbers[str(domains.of([tag]))] for tag in prompts.tags])
+    return FeatureMap.fit(encoder.encode(prompts.texts), config, labels=labels if config.domains == "tags" else None)
+
+
+def _domains(
+    rows: Matrix, config: FeatureConfig, labels: npt.NDArray[np.integer] | None, seed: int
+) -> tuple[Matrix, Vector]:
+    if labels is not None and config.domains == "tags":
+        return softmax_regression(rows, labels)
+    clusters = 0 if config.domains == "none" else min(config.clusters, len(rows) // 3)
+    centroids = spherical_kmeans(rows, clusters, seed) if clusters else np.empty((0, rows.shape[1]))
+    return centroids / config.temperature, np.zeros(len(centroids))

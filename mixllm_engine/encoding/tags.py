@@ -14,6 +14,7 @@ from typing import Any
 
 from mixllm_engine.encoding._tag_names import Tags, near_duplicates, normalise_tag, plurals, renamed, tag_counts
 from mixllm_engine.encoding.encoder import Encoder
+from mixllm_engine.encoding.progress import shown
 from mixllm_engine.errors import CallError, ConfigError, TableError
 
 PROMPT = """Label the request below with 1 to {max_tags} tags that say which knowledge and skills a good answer needs.
@@ -113,18 +114,18 @@ class LlmTagger:
             so that a model that can't do this does not cost a whole run.
         """
         found: list[Tags] = []
-        unusable, failures = [], []
+        unusable, failures = 0, []
         with ThreadPoolExecutor(self.threads) as pool:
-            for answer in _shown(self._answers(pool, texts), len(texts), progress):
+            for answer in shown(self._answers(pool, texts), "tagging", len(texts), progress):
                 tags = None if isinstance(answer, CallError) else self.parse(answer)
                 found.append(tags or ())
                 if isinstance(answer, CallError):
                     failures.append(answer)
                 elif tags is None:
-                    unusable.append(answer)
+                    unusable += 1
                 if len(found) >= _ENOUGH_ANSWERS or len(found) == len(texts):
                     _check_share(len(found), unusable, failures)
-        return Tagging(tags=tuple(found), unusable=len(unusable), failed=len(failures))
+        return Tagging(tags=tuple(found), unusable=unusable, failed=len(failures))
 
     def parse(self, answer: str) -> Tags | None:
         """Return the tags of an answer, or None if it holds no list of tags.
@@ -238,19 +239,10 @@ def _json_lists(answer: str) -> Iterator[list[Any]]:
         start = answer.find("[", end)
 
 
-def _check_share(answers: int, unusable: Sequence[str], failures: Sequence[CallError]) -> None:
-    if 2 * (len(unusable) + len(failures)) <= answers:
+def _check_share(answers: int, unusable: int, failures: Sequence[CallError]) -> None:
+    if 2 * (unusable + len(failures)) <= answers:
         return
-    example = f"; one answer was {unusable[0][:200]!r}" if unusable else ""
-    raise CallError(
-        f"of {answers} texts, {len(unusable)} answers held no JSON list of tags and {len(failures)} calls failed"
-        f"{example}; use a model that follows instructions, or give tags by hand (tags_from_column)"
+    raise CallError(  # what the answers said stays out of it: an answer may repeat the prompt
+        f"of {answers} texts, {unusable} answers held no JSON list of tags and {len(failures)} calls failed; "
+        "use a model that follows instructions, or give tags by hand (tags_from_column)"
     ) from (failures[0] if failures else None)
-
-
-def _shown(answers: Iterator[str | CallError], count: int, progress: bool) -> Iterable[str | CallError]:
-    if not progress:
-        return answers
-    from rich.progress import track
-
-    return track(answers, "tagging", total=count)

@@ -31,7 +31,7 @@ class Weights:
 
     @classmethod
     def packaged(cls) -> Weights:
-        """Return the weights that this package carries: all-MiniLM-L6-v2 in int8."""
+        """Return the weights that this package carries: the packaged MiniLM, trained on tags."""
         return _packaged()
 
     @classmethod

@@ -126,9 +126,12 @@ class DriftTests:
         self.threshold = threshold
         self._tests = {name: DriftTest.restore(numbers, threshold) for name, numbers in state.items()}
 
-    def add(self, name: str, residual: float) -> None:
-        """Take in one new label of a candidate: label minus prediction."""
-        self._tests.setdefault(name, DriftTest(self.threshold)).add(residual)
+    def add(self, name: str, residual: float) -> bool:
+        """Take in one new label of a candidate, label minus prediction; tell whether an alert begins with it."""
+        test = self._tests.setdefault(name, DriftTest(self.threshold))
+        stood = test.alert() is not None
+        test.add(residual)
+        return not stood and test.alert() is not None
 
     def alerts(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """Return the alerts that stand for some candidates: ``candidate``, ``shift`` and ``labels`` since it began."""

@@ -3,13 +3,14 @@
     state = offline fit + sum over the log
 
 Folding a row is an addition, so the state does not depend on the order in which rows arrive, on who wrote them, or on
-whether they are read one by one or after a restart. Three parts, all off unless `LearningConfig` says otherwise, do
-depend on the order of the log: the paper's f_df, forgetting, and the drift tests.
+whether they are read one by one or after a restart. Four parts, all off unless the settings say otherwise, do depend on
+the order of the log: the paper's f_df, forgetting, the drift tests, and neural heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,13 +20,16 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.learning.drift import DriftTests
 from mixllm_engine.learning.feedback_network import FeedbackNetwork
+from mixllm_engine.learning.onboarding import Labelled, Onboarding, Prior
 from mixllm_engine.learning.state import Learned, Typical
 from mixllm_engine.prediction.heads import HeadStatistics
-from mixllm_engine.prediction.predictor import Predictor
+from mixllm_engine.prediction.neural import make_predictor
 from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store, StoredEmbedding
 from mixllm_engine.types import Vector
 
 _BATCH: Final = 1000
+# An online label is never worth less than this share of a table's.
+_LEAST_WEIGHT: Final = 0.2
 
 
 class Learner:
@@ -60,15 +64,18 @@ class Learner:
         self.typical: Typical = learned.typical
         self.curve = learned.curve
         self.position = dict(learned.position)
-        self.passed_over = 0
         self._starts += 1
         self._folded = 0
         self.reference_cost_usd = self._price()
-        self.predictor = Predictor(self.pool, self.features.dimension, self.config.prediction)
+        self.predictor = make_predictor(self.pool, self.features.dimension, self.config.prediction)
+        self.predictor.restore(learned.neural)
         # Sums of candidates that are not in the pool: they count again when the candidate comes back.
         self._away: dict[str, tuple[HeadStatistics, HeadStatistics]] = {}
         empty = HeadStatistics.empty(self.features.dimension)
-        for name in {*learned.quality, *learned.length}:
+        self.onboarded: dict[str, Onboarding] = dict(learned.onboarded)
+        self._taught = dict(learned.taught)
+        for name in {*learned.quality, *learned.length, *learned.onboarded}:
+            self._expect(name)
             self._add(name, learned.quality.get(name, empty), learned.length.get(name, empty))
         self._start_online(learned)
 
@@ -91,6 +98,9 @@ class Learner:
         return Learned(
             quality={name: quality for name, (quality, _) in sums.items()},
             length={name: length for name, (_, length) in sums.items()},
+            taught=dict(self._taught),
+            onboarded=dict(self.onboarded),
+            neural=self.predictor.networks(),
             typical=self.typical,
             curve=self.curve,
             network=self.network.state() if self.network else None,
@@ -100,30 +110,76 @@ class Learner:
 
     # -- the pool ----------------------------------------------------------------------------------------------------
 
-    def change_pool(self, pool: Pool, like: str | None = None) -> None:
-        """Follow a changed pool; the numbers of the candidates that stay are kept bit by bit.
-
-        Parameters
-        ----------
-        pool : Pool
-            The new pool.
-        like : str, optional
-            A new candidate starts with the expectations of this one instead of those from its price.
-        """
+    def change_pool(self, pool: Pool) -> None:
+        """Follow a changed pool; the numbers of the candidates that stay are kept bit by bit."""
         older, self.pool = self.predictor, pool
         for name, position in older.pool.index.items():
             if name not in pool.index:
                 self._away[name] = (older.quality.statistics(position), older.length.statistics(position))
-        self.predictor = Predictor(pool, self.features.dimension, self.config.prediction)
+        self.predictor = make_predictor(pool, self.features.dimension, self.config.prediction)
         self.predictor.adopt(older)
         for name in pool.index.keys() - older.pool.index.keys():
-            if like is not None:
-                self.predictor.imitate(pool.index[name], pool.index[like])
+            self._expect(name)
             if name in self._away:
                 self._add(name, *self._away.pop(name))
         if self.network:
             self.network.attach(pool.names)
         self.reference_cost_usd = self._price()
+
+    def onboard(self, name: str, like: str | None, labelled: Labelled | None) -> bool:
+        """Give a new candidate of the pool something to start with, in place of what it was given before.
+
+        Parameters
+        ----------
+        name : str
+            The candidate.
+        like : str, optional
+            Expect of it what is expected of this one, instead of what its price suggests.
+        labelled : Labelled, optional
+            Sums over labelled prompts.
+
+        Returns
+        -------
+        bool
+            Whether the labels are others than it was given before.
+        """
+        before = self.onboarded.get(name, Onboarding())
+        prior = None
+        if like is not None:
+            sibling = self.pool.index[like]
+            prior = Prior(
+                quality=self.predictor.quality.weights[sibling].copy(),
+                length=self.predictor.length.weights[sibling].copy(),
+            )
+            self.predictor.imitate(self.pool.index[name], sibling)
+        elif before.prior is None and not self.predictor.quality.count[self.pool.index[name]]:
+            prior = self._typical_prior(self.pool.index[name])
+            self._expect_of(name, prior)
+        given = Onboarding(prior=prior, labelled=labelled)
+        changes = given.changes(before)
+        for quality, length in changes:
+            self._add(name, quality, length)
+        self.onboarded[name] = before.updated(given)
+        if given.response_tokens is not None:
+            lengths = {**self.typical.response_tokens, name: given.response_tokens}
+            self.typical = replace(self.typical, response_tokens=lengths)
+            self.reference_cost_usd = self._price()
+        return bool(changes)
+
+    def _expect(self, name: str) -> None:
+        """Give a candidate of the pool the prior that it was given when it joined, if it was given one."""
+        given = self.onboarded.get(name, Onboarding())
+        if given.prior and name in self.pool.index:
+            self._expect_of(name, given.prior)
+
+    def _expect_of(self, name: str, prior: Prior) -> None:
+        self.predictor.quality.set_prior(self.pool.index[name], prior.quality)
+        self.predictor.length.set_prior(self.pool.index[name], prior.length)
+
+    def _typical_prior(self, newcomer: int) -> Prior:
+        """Expect of an unknown candidate the level that its price suggests, and the pool's shape around it."""
+        quality, length = self.predictor.quality, self.predictor.length
+        return Prior(quality=quality.typical_prior(newcomer), length=length.typical_prior(newcomer))
 
     # -- what it tells -----------------------------------------------------------------------------------------------
 
@@ -180,7 +236,6 @@ class Learner:
     def _fold_feedback(self, rows: Sequence[FeedbackRow]) -> None:
         for row in rows:
             if row.encoder != self.encoder:
-                self.passed_over += 1
                 continue
             context = self._context(row.embedding)
             self._watch(row, context)
@@ -191,25 +246,44 @@ class Learner:
 
     def _fold_label(self, row: FeedbackRow, context: Vector) -> None:
         """Teach the quality head; with forgetting, a label that only changes does so at full weight."""
-        keep = self.config.learning.forgetting
+        keep = self.config.learning.forgetting if row.before is None else 1.0
+        self._forget_tables(row.candidate, keep)
+        weight = self._weight(row.candidate)
+        self.predictor.step_quality(row.candidate, context, row.after, row.before)
         position = self.pool.index.get(row.candidate)
         if position is None:
             change = _one(context, row.after) if row.before is None else _relabel(context, row.before, row.after)
-            if row.before is None and row.candidate in self._away:
+            if row.candidate in self._away:
                 quality, length = self._away[row.candidate]
-                self._away[row.candidate] = (quality.scaled(keep), length)
-            self._add(row.candidate, change, HeadStatistics.empty(len(context)))
+                self._away[row.candidate] = (quality.weighted(keep), length)
+            self._add(row.candidate, change.weighted(weight), HeadStatistics.empty(len(context)))
         elif row.before is None:
-            self.predictor.quality.update(position, context, row.after, keep)
+            self.predictor.quality.update(position, context, row.after, weight=weight, keep=keep)
         else:
-            self.predictor.quality.relabel(position, context, row.before, row.after)
+            self.predictor.quality.relabel(position, context, row.before, row.after, weight=weight)
+
+    def _weight(self, name: str) -> float:
+        """Return what an online label of a candidate weighs beside those that a table taught."""
+        trust = self.config.learning.table_trust
+        return 1.0 if trust is None else max(_LEAST_WEIGHT, 1.0 / (1.0 + self._taught.get(name, 0.0) / trust))
+
+    def _forget_tables(self, name: str, keep: float) -> None:
+        """Remember what forgetting leaves of what tables taught, so that it can be weighed, and replaced."""
+        if keep < 1.0:
+            self._taught[name] = keep * self._taught.get(name, 0.0)
+            if name in self.onboarded:
+                self.onboarded[name] = self.onboarded[name].faded(keep)
 
     def _watch(self, row: FeedbackRow, context: Vector) -> None:
-        """Test a new label against what was predicted before it is learned."""
+        """Test a new label against what was predicted before it is learned; where an alert begins, forget."""
         position = self.pool.index.get(row.candidate)
         if self.drift is not None and row.before is None and position is not None:
             expected = min(max(float(context @ self.predictor.quality.weights[position]), 0.0), 1.0)
-            self.drift.add(row.candidate, row.after - expected)
+            begins = self.drift.add(row.candidate, row.after - expected)
+            if begins and self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
+                memory = self.config.learning.drift_memory
+                self._forget_tables(row.candidate, memory / max(self.predictor.quality.weight(position), memory))
+                self.predictor.fade_quality(position, memory)
 
     def _fold_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
         for row in rows:
@@ -217,6 +291,7 @@ class Learner:
             if row.encoder != self.encoder or row.outcome.error is not None or not tokens:
                 continue
             context = self._context(row.embedding)
+            self.predictor.step_length(row.outcome.candidate, context, tokens)
             if row.outcome.candidate in self.pool.index:
                 self.predictor.learn_length(self.pool.index[row.outcome.candidate], context, tokens)
             else:

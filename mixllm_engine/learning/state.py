@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,12 @@ import numpy.typing as npt
 
 from mixllm_engine.decision.budget import SpendCurve
 from mixllm_engine.errors import StateError
+from mixllm_engine.learning import onboarding
+from mixllm_engine.learning._sums import from_arrays, to_arrays
 from mixllm_engine.learning.feedback_network import NetworkState
+from mixllm_engine.learning.onboarding import Onboarding
 from mixllm_engine.prediction.heads import HeadStatistics
+from mixllm_engine.prediction.mlp import Network, Networks
 from mixllm_engine.prediction.priors import TYPICAL_PROMPT_TOKENS, TYPICAL_RESPONSE_TOKENS
 
 
@@ -43,7 +47,13 @@ class Learned:
     Attributes
     ----------
     quality, length : mapping of str to HeadStatistics
-        Sums of each candidate's two heads.
+        Sums of each candidate's two heads, those over labelled prompts included.
+    taught : mapping of str to float
+        How many labels of each candidate came from a table, as far as they are remembered; older states have none.
+    onboarded : mapping of str to Onboarding
+        What each candidate that joined later was given; older states have none.
+    neural : mapping of str to mapping of str to Network
+        The networks of the neural heads, by target and candidate; older states have none.
     typical : Typical
         A typical call.
     curve : SpendCurve, optional
@@ -58,11 +68,39 @@ class Learned:
 
     quality: Mapping[str, HeadStatistics] = field(default_factory=dict)
     length: Mapping[str, HeadStatistics] = field(default_factory=dict)
+    taught: Mapping[str, float] = field(default_factory=dict)
+    onboarded: Mapping[str, Onboarding] = field(default_factory=dict)
+    neural: Networks = field(default_factory=dict)
     typical: Typical = field(default_factory=Typical)
     curve: SpendCurve | None = None
     network: NetworkState | None = None
     drift: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     position: Mapping[str, int] = field(default_factory=dict)
+
+    def with_onboarded(self, name: str, given: Onboarding) -> Learned:
+        """Return this with what a candidate is given when it joins; what it was given before is taken back."""
+        before = self.onboarded.get(name, Onboarding())
+        quality, length, tokens = dict(self.quality), dict(self.length), dict(self.typical.response_tokens)
+        for one, other in given.changes(before):
+            quality[name] = quality[name] + one if name in quality else one
+            length[name] = length[name] + other if name in length else other
+        if given.response_tokens is not None:
+            tokens[name] = given.response_tokens
+        return replace(
+            self,
+            quality=quality,
+            length=length,
+            typical=replace(self.typical, response_tokens=tokens),
+            onboarded={**self.onboarded, name: before.updated(given)},
+        )
+
+    def with_networks(self, name: str, networks: Networks) -> Learned:
+        """Return this with one candidate's networks taken from others, as far as they have any."""
+        neural = {target: dict(by_name) for target, by_name in self.neural.items()}
+        for target, by_name in networks.items():
+            if name in by_name:
+                neural.setdefault(target, {})[name] = by_name[name]
+        return replace(self, neural=neural)
 
     def manifest(self) -> dict[str, Any]:
         """Return what is not an array."""
@@ -72,9 +110,12 @@ class Learned:
             "typical_response_tokens": dict(self.typical.response_tokens),
             "curve": self.curve is not None,
             "dearest_usd": self.curve.dearest_usd if self.curve else 0.0,
+            "taught": dict(self.taught),
+            "onboarded": onboarding.manifest(self.onboarded),
             "position": dict(self.position),
             "network": list(self.network.names) if self.network else None,
             "drift": sorted(self.drift),
+            "neural": {target: sorted(networks) for target, networks in self.neural.items()},
         }
 
     def tensors(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -82,15 +123,19 @@ class Learned:
         arrays: dict[str, npt.NDArray[np.float64]] = {}
         for head, statistics in (("quality", self.quality), ("length", self.length)):
             for name, sums in statistics.items():
-                arrays[f"{head}/{name}/gram"] = sums.gram
-                arrays[f"{head}/{name}/moment"] = sums.moment
-                arrays[f"{head}/{name}/scalars"] = np.array([sums.count, sums.square])
+                arrays |= to_arrays(sums, f"{head}/{name}")
+        arrays |= onboarding.tensors(self.onboarded)
         if self.curve:
             arrays["curve/willingness_to_pay"] = self.curve.willingness_to_pay
             arrays["curve/cost_usd"] = self.curve.cost_usd
         if self.network:
             arrays |= {f"network/{name}": array for name, array in self.network.arrays.items()}
         arrays |= {f"drift/{name}": array for name, array in self.drift.items()}
+        for target, networks in self.neural.items():
+            for name, network in networks.items():
+                arrays[f"neural/{target}/{name}/hidden"] = network.hidden
+                arrays[f"neural/{target}/{name}/output"] = network.output
+                arrays[f"neural/{target}/{name}/count"] = np.array([network.count])
         return arrays
 
     @classmethod
@@ -111,24 +156,19 @@ class Learned:
                 response_tokens={str(n): float(v) for n, v in manifest["typical_response_tokens"].items()},
             )
             return cls(
-                quality={n: _sums(tensors, "quality", n, dimension) for n in manifest["candidates"]},
-                length={n: _sums(tensors, "length", n, dimension) for n in manifest["candidates"]},
+                quality={n: from_arrays(tensors, f"quality/{n}", dimension) for n in manifest["candidates"]},
+                length={n: from_arrays(tensors, f"length/{n}", dimension) for n in manifest["candidates"]},
+                taught={str(n): float(v) for n, v in manifest.get("taught", {}).items()},
+                onboarded=onboarding.restore(manifest.get("onboarded", {}), tensors, dimension),
                 typical=typical,
                 curve=curve,
                 network=_network(manifest.get("network"), tensors, dimension),
                 drift={str(n): tensors[f"drift/{n}"] for n in manifest.get("drift", ())},
+                neural=_neural(manifest.get("neural", {}), tensors, dimension),
                 position={str(n): int(v) for n, v in manifest["position"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateError(f"the state lacks a part or holds one that doesn't fit: {error!r}") from error
-
-
-def _sums(tensors: Mapping[str, npt.NDArray[np.float64]], head: str, name: str, dimension: int) -> HeadStatistics:
-    gram, moment = tensors[f"{head}/{name}/gram"], tensors[f"{head}/{name}/moment"]
-    scalars = tensors[f"{head}/{name}/scalars"]
-    if gram.shape != (dimension, dimension) or moment.shape != (dimension,) or scalars.shape != (2,):
-        raise StateError(f"the {head} statistics of {name!r} have another shape than the {dimension} features need")
-    return HeadStatistics(count=float(scalars[0]), gram=gram, moment=moment, square=float(scalars[1]))
 
 
 def _network(
@@ -141,3 +181,17 @@ def _network(
     network = NetworkState(names=tuple(names), arrays=arrays)
     network.check(dimension)
     return network
+
+
+def _neural(
+    stored: Mapping[str, Sequence[str]], tensors: Mapping[str, npt.NDArray[np.float64]], dimension: int
+) -> Networks:
+    neural: dict[str, dict[str, Network]] = {}
+    for target, names in stored.items():
+        neural[target] = {}
+        for name in names:
+            part = {key: tensors[f"neural/{target}/{name}/{key}"] for key in ("hidden", "output", "count")}
+            network = Network(hidden=part["hidden"], output=part["output"], count=part["count"].item())
+            network.check(dimension)
+            neural[target][name] = network
+    return neural

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from dataclasses import replace
 
+from mixllm_engine.candidates import Pool
 from mixllm_engine.types import Candidate, Outcome
 
 
-def priced(candidate: Candidate, outcome: Outcome) -> Outcome:
-    """Return an outcome with its cost, worked out from usage and prices where it was not given."""
+def priced(outcome: Outcome, pool: Pool, decided: Callable[[], Container[str]]) -> Outcome:
+    """Return an outcome with its cost, worked out from usage and prices where it was not given.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What a call brought.
+    pool : Pool
+        Prices.
+    decided : callable
+        Returns the candidates between which the decision chose; only asked about one that is not in the pool.
+
+    Raises
+    ------
+    UnknownCandidateError
+        If the candidate is neither in the pool nor was when it was decided.
+    """
+    if outcome.candidate not in pool.index and outcome.candidate in decided():
+        return outcome  # it was removed while it answered
+    candidate = pool[outcome.candidate]
     return outcome if outcome.cost_usd is not None else replace(outcome, cost_usd=cost_usd(candidate, outcome))
 
 

@@ -10,17 +10,19 @@ A0 is diagonal: barely anything on the bias, much on every other weight, so that
 is predicted at its own mean m_l. X'X, X'y, y'y and n are sums: the order of observations does not matter, a relabelled
 observation is a difference, and the statistics of two workers are merged by adding them.
 
-With geometric forgetting each new observation first multiplies its candidate's sums (never the prior) by g < 1::
+An observation of weight w adds w x x', w y x and w y^2, and counts as one. With geometric forgetting each new
+observation first multiplies its candidate's sums (never the prior) by g < 1::
 
-    X'X <- g X'X + x x',   X'y <- g X'y + y x,   y'y <- g y'y + y^2,   n <- g n + 1
+    X'X <- g X'X + x x',   X'y <- g X'y + y x,   y'y <- g y'y + y^2,   n <- n + 1
 
 so that an observation m labels ago weighs g^m. Then, and only then, the sums depend on the order of the observations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,14 +70,13 @@ class HeadStatistics:
             square=float(targets @ targets),
         )
 
-    def scaled(self, factor: float) -> HeadStatistics:
-        """Return the sums with every observation weighing `factor` of what it weighed."""
-        return HeadStatistics(
-            count=factor * self.count,
-            gram=factor * self.gram,
-            moment=factor * self.moment,
-            square=factor * self.square,
-        )
+    def weighted(self, weight: float) -> HeadStatistics:
+        """Return the sums with every observation weighing `weight` of what it weighed, but counting as before."""
+        return replace(self, gram=weight * self.gram, moment=weight * self.moment, square=weight * self.square)
+
+    def __neg__(self) -> HeadStatistics:
+        """Return what takes these observations away when it is added."""
+        return replace(self.weighted(-1.0), count=-self.count)
 
     def __add__(self, other: HeadStatistics) -> HeadStatistics:
         """Merge two sets of observations."""
@@ -144,29 +145,45 @@ class HeadBank:
         squares: Vector = (self.inverse @ context) @ context
         return np.maximum(squares, 0.0)
 
-    def update(self, position: int, context: Vector, target: float, keep: float = 1.0) -> None:
-        """Learn one observation; `keep` is the share g of the older ones that stays.
+    def update(self, position: int, context: Vector, target: float, *, weight: float = 1.0, keep: float = 1.0) -> None:
+        """Learn one observation of some weight; `keep` is the share g of the older ones that stays.
 
         The cost is O(d^2) by the Sherman-Morrison formula. With forgetting it is O(d^3): the prior stays as it is, so
         that A0 + g X'X is no multiple of what was inverted before.
         """
         if keep < 1.0:
-            for sums in (self.gram, self.moment, self.square, self.count):
+            for sums in (self.gram, self.moment, self.square):
                 sums[position] *= keep
-            self.gram[position] += np.outer(context, context)
+            self.gram[position] += weight * np.outer(context, context)
             self._invert(position)
         else:
-            self._grow(position, context)
-        self.moment[position] += target * context
-        self.square[position] += target * target
+            self._grow(position, context if weight == 1.0 else math.sqrt(weight) * context)
+        self.moment[position] += weight * target * context
+        self.square[position] += weight * target * target
         self.count[position] += 1.0
         self._solve(position)
 
-    def relabel(self, position: int, context: Vector, before: float, after: float) -> None:
-        """Change the target of an observation that was learned before."""
-        self.moment[position] += (after - before) * context
-        self.square[position] += after * after - before * before
+    def relabel(self, position: int, context: Vector, before: float, after: float, *, weight: float = 1.0) -> None:
+        """Change the target of an observation that was learned before with this weight."""
+        self.moment[position] += weight * (after - before) * context
+        self.square[position] += weight * (after * after - before * before)
         self._solve(position)
+
+    def weight(self, position: int) -> float:
+        """Return the sum of the weights of one head's observations: the bias is 1 in every context."""
+        return float(self.gram[position, 0, 0])
+
+    def fade(self, position: int, observations: float) -> None:
+        """Let what one head has observed weigh no more than a number of observations.
+
+        The prior stays as it is, and so does the count, which says how much was observed and not what it weighs.
+        """
+        keep = observations / max(self.weight(position), observations)
+        if keep < 1.0:
+            for sums in (self.gram, self.moment, self.square):
+                sums[position] *= keep
+            self._invert(position)
+            self._solve(position)
 
     def add(self, position: int, observed: HeadStatistics) -> None:
         """Learn many observations at once, or merge what another worker learned."""
@@ -187,9 +204,9 @@ class HeadBank:
         )
 
     def labels(self) -> list[tuple[float, float | None]]:
-        """Return count and mean target of each head; the mean is X'y on the bias, which is 1 in every context."""
-        pairs = zip(self.count.tolist(), self.moment[:, 0].tolist(), strict=True)
-        return [(count, total / count if count else None) for count, total in pairs]
+        """Return count and mean target of each head; the bias is 1 in every context, so its sums are those of y."""
+        sums = zip(self.count.tolist(), self.gram[:, 0, 0].tolist(), self.moment[:, 0].tolist(), strict=True)
+        return [(count, total / weight if weight else None) for count, weight, total in sums]
 
     def residual_variance(self, prior: float, strength: float, position: int | None = None) -> Vector:
         """Return the mean squared residual of every head, or of one, shrunk towards a prior variance."""
@@ -205,6 +222,20 @@ class HeadBank:
         """Take over one head of another bank, bit by bit; also its prior mean."""
         for name in ("prior_means", "gram", "inverse", "moment", "weights", "square", "count", "_updates"):
             getattr(self, name)[position] = getattr(other, name)[source]
+
+    def typical_prior(self, position: int) -> Vector:
+        """Return a prior mean for a head: its own level at the mean context, the mean slopes of those that learned.
+
+        What is hard for the others is likely to be hard for a newcomer too.
+        """
+        prior: Vector = self.prior_means[position].copy()
+        weights = self.gram[:, 0, 0]
+        learned = weights > 0
+        if learned.any():
+            slopes = self.weights[learned, 1:].mean(axis=0)
+            prior[1:] += slopes
+            prior[0] -= slopes @ (self.gram[learned, 0, 1:].sum(axis=0) / weights[learned].sum())
+        return prior
 
     def set_prior(self, position: int, mean: Vector) -> None:
         """Replace the prior mean m_l of a head; what was observed stays."""

@@ -10,6 +10,7 @@ import numpy as np
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import PredictionConfig
 from mixllm_engine.prediction.heads import HeadBank, HeadStatistics
+from mixllm_engine.prediction.mlp import Networks
 from mixllm_engine.prediction.priors import prior_log_length, prior_quality
 from mixllm_engine.types import Matrix, Vector
 
@@ -95,6 +96,14 @@ class Predictor:
         """Length of a context."""
         return self.quality.dimension
 
+    def expected_quality(self, contexts: Matrix) -> Matrix:
+        """Return the mean of the quality before it is bounded: shape (K,) for one context, (n, K) for contexts."""
+        return self.quality.predict(contexts)
+
+    def expected_log_length(self, contexts: Matrix) -> Matrix:
+        """Return the mean of the log length before it is bounded: shape (K,) for one context, (n, K) for contexts."""
+        return self.length.predict(contexts)
+
     def predict(self, context: Vector, prompt_tokens: float, input_price: Vector | None = None) -> Prediction:
         """Predict for one query.
 
@@ -107,11 +116,11 @@ class Predictor:
         input_price : array of shape (K,), optional
             Dollars per prompt token; lower than the list price where a session's prefix is cached.
         """
-        log_length = _bounded(self.length.predict(context), _MAX_LOG_LENGTH)
+        log_length = _bounded(self.expected_log_length(context), _MAX_LOG_LENGTH)
         tokens = np.minimum(np.exp(log_length + self._half_variance), self.pool.longest_answer)
         price = self.pool.input_price if input_price is None else input_price
         return Prediction(
-            quality=_bounded(self.quality.predict(context), 1.0),
+            quality=_bounded(self.expected_quality(context), 1.0),
             log_length=log_length,
             length_deviation=self._length_deviation,
             response_tokens=tokens,
@@ -121,10 +130,10 @@ class Predictor:
 
     def predict_many(self, contexts: Matrix, prompt_tokens: Vector) -> tuple[Matrix, Matrix, Matrix]:
         """Return quality, cost in dollars and response tokens, each of shape (n, K), for contexts of shape (n, d)."""
-        log_length = _bounded(self.length.predict(contexts), _MAX_LOG_LENGTH)
+        log_length = _bounded(self.expected_log_length(contexts), _MAX_LOG_LENGTH)
         tokens = np.minimum(np.exp(log_length + self._half_variance), self.pool.longest_answer)
         cost = np.outer(prompt_tokens, self.pool.input_price) + tokens * self.pool.output_price
-        return _bounded(self.quality.predict(contexts), 1.0), cost, tokens
+        return _bounded(self.expected_quality(contexts), 1.0), cost, tokens
 
     def describe(self, contexts: Matrix, prompt_tokens: Vector, form: Literal["width", "square"]) -> Predictions:
         """Return all predictions for contexts of shape (n, d), with the uncertainty in one of its two forms."""
@@ -149,6 +158,10 @@ class Predictor:
         self.length.add(position, length)
         self._refresh_length_variance()
 
+    def fade_quality(self, position: int, count: float) -> None:
+        """Let what was learned of a candidate's quality weigh no more than so many labels."""
+        self.quality.fade(position, count)
+
     def adopt(self, older: Predictor) -> None:
         """Take over what an older predictor learned, for every candidate of the same name."""
         for name, position in self.pool.index.items():
@@ -163,6 +176,21 @@ class Predictor:
         self.quality.set_prior(position, self.quality.weights[sibling])
         self.length.set_prior(position, self.length.weights[sibling])
         self._refresh_length_variance()
+
+    # -- for what learns by gradient; see `prediction.neural` ---------------------------------------------------------
+
+    def step_quality(self, name: str, context: Vector, after: float, before: float | None = None) -> None:
+        """Learn a label, or its change, apart from the sums; here the sums are all."""
+
+    def step_length(self, name: str, context: Vector, response_tokens: float) -> None:
+        """Learn the length of an answer apart from the sums."""
+
+    def networks(self) -> Networks:
+        """Return what was learned apart from the sums, to store it: networks by target and name."""
+        return {}
+
+    def restore(self, networks: Networks) -> None:
+        """Begin with what was stored."""
 
     def _refresh_length_variance(self, position: int | None = None) -> None:
         if position is None:

@@ -8,7 +8,7 @@ the latest reward under each key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
@@ -122,12 +122,19 @@ class Store(Protocol):
         """Return outcomes behind a position of the log, oldest first."""
         ...
 
-    def put_state(self, encoder: str, data: bytes, time_s: float) -> None:
-        """Keep what an offline fit learned; the latest counts."""
+    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
+        """Keep what tables taught, made from the latest state for an encoder; nobody changes it in between.
+
+        `change` must not use the store.
+        """
         ...
 
     def latest_state(self, encoder: str) -> bytes | None:
-        """Return what the latest fit for an encoder learned."""
+        """Return what tables taught, for an encoder."""
+        ...
+
+    def feedback_of(self, encoder: str) -> int:
+        """Count the feedback to decisions whose vectors an encoder made."""
         ...
 
     def exploring_draws(self) -> Mapping[str, int]:

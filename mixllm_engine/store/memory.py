@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ class MemoryStore:
         self._draws: Counter[str] = Counter()
         self._choices: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._feedback_by_encoder: Counter[str] = Counter()
 
     def add_decision(self, record: DecisionRecord) -> None:
         """Keep a decision."""
@@ -101,6 +102,7 @@ class MemoryStore:
                 self._counts["feedback_duplicate"] += 1
                 return receipt
             self._counts["feedback"] += change.status == "applied"
+            self._feedback_by_encoder[record.encoder] += change.status == "applied"
             self._counts["feedback_log"] += 1
             rewards[key] = reward
             self._feedback_log.append(
@@ -127,15 +129,20 @@ class MemoryStore:
         with self._lock:
             return _behind(self._outcome_log, sequence, limit)
 
-    def put_state(self, encoder: str, data: bytes, time_s: float) -> None:
-        """Keep what an offline fit learned; the latest counts."""
+    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
+        """Keep what tables taught, made from the latest state for an encoder."""
         with self._lock:
-            self._states[encoder] = data
+            self._states[encoder] = change(self._states.get(encoder))
 
     def latest_state(self, encoder: str) -> bytes | None:
-        """Return what the latest fit for an encoder learned."""
+        """Return what tables taught, for an encoder."""
         with self._lock:
             return self._states.get(encoder)
+
+    def feedback_of(self, encoder: str) -> int:
+        """Count the feedback to decisions whose vectors an encoder made."""
+        with self._lock:
+            return self._feedback_by_encoder[encoder]
 
     def exploring_draws(self) -> Mapping[str, int]:
         """Count the exploring draws of each candidate."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -161,9 +161,12 @@ class SqlStore:
             decision_id=decision_id, candidate=candidate, key=key, reward=reward, status=change.status
         )
 
-    def put_state(self, encoder: str, data: bytes, time_s: float) -> None:
-        """Keep what an offline fit learned; the latest counts."""
+    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
+        """Keep what tables taught, made from the latest state for an encoder; nobody changes it in between."""
         with self._guarded(), self._engine.begin() as connection:
+            # One row that always exists is locked (on SQLite: the whole file); a state's own row may not exist yet.
+            connection.execute(sa.select(schema.meta).where(schema.meta.c.name == "identity").with_for_update())
+            data = change(self._state(connection, encoder))
             connection.execute(sa.insert(schema.states), {"encoder": encoder, "data": data, "time_s": time_s})
 
     def _count(self, name: str, connection: sa.Connection | None = None) -> None:
@@ -252,12 +255,20 @@ class SqlStore:
             return connection.execute(query).all()
 
     def latest_state(self, encoder: str) -> bytes | None:
-        """Return what the latest fit for an encoder learned."""
-        table = schema.states
-        query = sa.select(table.c.data).where(table.c.encoder == encoder).order_by(table.c.sequence.desc()).limit(1)
+        """Return what tables taught, for an encoder."""
         with self._guarded(), self._reader.connect() as connection:
-            data: bytes | None = connection.execute(query).scalar_one_or_none()
-            return data
+            return self._state(connection, encoder)
+
+    def feedback_of(self, encoder: str) -> int:
+        """Count the feedback to decisions whose vectors an encoder made."""
+        feedback, decisions = schema.feedback, schema.decisions
+        query = (
+            sa.select(sa.func.count())
+            .select_from(feedback.join(decisions, decisions.c.decision_id == feedback.c.decision_id))
+            .where(decisions.c.encoder == encoder)
+        )
+        with self._guarded(), self._reader.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def exploring_draws(self) -> Mapping[str, int]:
         """Count the exploring draws of each candidate."""
@@ -295,6 +306,13 @@ class SqlStore:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    @staticmethod
+    def _state(connection: sa.Connection, encoder: str) -> bytes | None:
+        table = schema.states
+        query = sa.select(table.c.data).where(table.c.encoder == encoder).order_by(table.c.sequence.desc()).limit(1)
+        data: bytes | None = connection.execute(query).scalar_one_or_none()
+        return data
 
     @staticmethod
     def _chosen(connection: sa.Connection, decision_id: str, *, lock: bool = False) -> str:

@@ -33,6 +33,7 @@ from mixllm_engine.testing import (
     tiny_pool,
     tiny_router,
 )
+from tests import litellm_clients
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is two and two?"}]
 QUIET = RouterConfig.model_validate({"exploration": {"rate": 0.0}})
@@ -56,7 +57,7 @@ def whole(asking: RoutedClient, **terms: Any) -> tuple[str, str, str]:
 
 
 def whole_async(asking: RoutedClient, **terms: Any) -> tuple[str, str, str]:
-    answer = asyncio.run(asking.acomplete(MESSAGES, **terms))
+    answer = litellm_clients.run(asking.acomplete(MESSAGES, **terms))
     return answer.text, answer.candidate.name, answer.decision.decision_id
 
 
@@ -69,7 +70,7 @@ def streamed_async(asking: RoutedClient, **terms: Any) -> tuple[str, str, str]:
     async def gather() -> list[Any]:
         return [chunk async for chunk in asking.astream(MESSAGES, **terms)]
 
-    chunks = asyncio.run(gather())
+    chunks = litellm_clients.run(gather())
     return "".join(c.text for c in chunks), chunks[0].candidate.name, chunks[0].decision.decision_id
 
 
@@ -175,7 +176,7 @@ def test_cancelling_an_async_stream_closes_it(server: ScriptedServer) -> None:
         await chunks.aclose()
         return first.decision.decision_id
 
-    decision_id = asyncio.run(read_a_little())
+    decision_id = litellm_clients.run(read_a_little())
     assert disconnected(server)
     assert [o.error for o in asking.router.explain(decision_id).outcomes] == ["cancelled"]
 
@@ -188,7 +189,7 @@ def test_a_cancelled_call_is_no_bad_grade(server: ScriptedServer) -> None:
         await asyncio.wait_for(asking.acomplete(MESSAGES, willingness_to_pay=0.0), timeout=0.5)
 
     with pytest.raises(TimeoutError):
-        asyncio.run(give_up())
+        litellm_clients.run(give_up())
     stats = asking.router.stats()
     assert (stats["outcomes"], stats["feedback_applied"], server.count("dear")) == (1, 0, 0)
     assert stats["candidates"]["cheap"]["in_flight"] == 0
@@ -307,7 +308,7 @@ def test_concurrent_calls_keep_their_decisions_apart(server: ScriptedServer) -> 
     async def all_of_them() -> list[tuple[str, str]]:
         return await asyncio.gather(*(ask(number) for number in range(16)))
 
-    answers = asyncio.run(all_of_them())
+    answers = litellm_clients.run(all_of_them())
     assert [text for text, _ in answers] == [f"question {number}" for number in range(16)]
     assert len({decision_id for _, decision_id in answers}) == 16
 

@@ -103,4 +103,4 @@ def test_names_that_are_not_in_the_pool_are_errors_that_list_it() -> None:
     with pytest.raises(UnknownCandidateError, match="unknown candidate 'c'; the pool has 'a', 'b'"):
         pool["c"]
     assert pool.without("a").names == ("b",)
-    assert pool.with_candidate(priced("0")).names == ("0", "a", "b")
+    assert pool.joined(priced("0")).names == ("0", "a", "b")

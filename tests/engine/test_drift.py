@@ -120,11 +120,31 @@ def test_changed_labels_and_failures_are_no_evidence() -> None:
     assert router.stats()["alerts"] == []
 
 
-def test_it_is_off_by_default() -> None:
-    router = tiny_router()
+def test_it_can_be_off() -> None:
+    router = tiny_router(config=RouterConfig.model_validate({"learning": {"drift_threshold": None}}))
     ask(router, "dear", 60, 0.0, seed=0)
     assert router.stats()["alerts"] == []
     assert router._learner.drift is None
+
+
+def test_an_alert_forgets_what_was_true_before_it_and_nothing_of_the_others() -> None:
+    def taught(threshold: float | None) -> Router:
+        config = {"exploration": {"pulls": 0}, "learning": {"drift_threshold": threshold}}
+        router = tiny_router(config=RouterConfig.model_validate(config))
+        texts = [f"question {step}" for step in range(300)]
+        router.fit({"prompt": texts, "cheap|quality": [0.6] * 300, "dear|quality": [0.9] * 300}, progress=False)
+        return router
+
+    watching, heedless = taught(THRESHOLD), taught(None)
+    for router in (watching, heedless):
+        ask(router, "dear", 100, 0.45, seed=0)
+    qualities = [router.predict(["question 1"]).quality[0] for router in (watching, heedless)]
+    cheap, dear = (watching.candidates[0].name, watching.candidates[1].name)
+    assert (cheap, dear) == ("cheap", "dear")
+    assert qualities[0][1] < 0.6 < qualities[1][1]  # the alert lets the router follow at once
+    assert qualities[0][0] == qualities[1][0]
+    assert watching.decide("question 1", willingness_to_pay=1e6).candidate == "cheap"
+    assert heedless.decide("question 1", willingness_to_pay=1e6).candidate == "dear"
 
 
 def test_with_the_policy_gradient_it_watches_the_offline_fit() -> None:

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import threading
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from mixllm_engine import EncoderError, OnnxEncoder, Query, Router
 from mixllm_engine.config import FeatureConfig
 from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.encoding.encoder import Encoder
-from mixllm_engine.encoding.features import FeatureMap, general_prompts
+from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.encoding.general_prompts import few_prompts, general_domains, tagged_prompts
+from mixllm_engine.encoding.softmax_regression import softmax_regression
 from mixllm_engine.encoding.weights import Weights
 from mixllm_engine.testing import HashingEncoder, tiny_pool
 
@@ -43,13 +46,6 @@ def test_meaning_is_near_and_order_and_batches_do_not_matter(encoder: OnnxEncode
     one_by_one = np.concatenate([encoder.encode([text]) for text in texts])
     assert np.array_equal(vectors, one_by_one)
     assert encoder.encode([]).shape == (0, 384)
-
-
-def test_it_agrees_with_the_torch_model_it_was_made_from(encoder: OnnxEncoder) -> None:
-    pytest.importorskip("sentence_transformers")
-    from mixllm_engine.encoding.export import agreement, minilm_folder
-
-    assert agreement(minilm_folder(), encoder, general_prompts()[:60]) > 0.99
 
 
 def test_tokens_are_counted_beyond_the_cut(encoder: OnnxEncoder) -> None:
@@ -117,28 +113,75 @@ def test_the_protocol_is_met(encoder: OnnxEncoder) -> None:
     assert isinstance(encoder, Encoder) and isinstance(HashingEncoder(), Encoder)
 
 
-def test_the_stored_general_embeddings_are_those_of_the_packaged_encoder(encoder: OnnxEncoder) -> None:
-    stored = FeatureMap.general(encoder, FeatureConfig())
-    anew = FeatureMap.fit(encoder.encode(general_prompts()), FeatureConfig())
-    probe = encoder.encode(["What is two and two?", "Write a poem"])
-    assert np.allclose(np.abs(stored(probe)[:, 0]), 1.0)
-    assert np.allclose(stored.mean, anew.mean, atol=2e-3)
+def test_the_general_prompts_have_tags_and_every_tag_one_domain() -> None:
+    texts, tags = tagged_prompts()
+    assert len(texts) == len(tags) == len(set(texts)) > 6000
+    assert all(text.strip() for text in texts)
+    domains = general_domains()
+    assert sorted(tag for own in domains.tags.values() for tag in own) == sorted(set(tags))
+    few = few_prompts()
+    assert set(few.tags) == set(tags) and set(few.texts) <= set(texts)
+
+
+def test_the_stored_map_is_the_packaged_encoders_own_and_tells_domains(encoder: OnnxEncoder) -> None:
     manifest = json.loads((Weights.packaged().folder / "manifest.json").read_text())
-    assert manifest["source"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "all-MiniLM-L6-v2" in manifest["source"]
+    stored = FeatureMap.general(encoder, FeatureConfig())
+    assert stored is FeatureMap.general(OnnxEncoder(), FeatureConfig())
+    names = general_domains().names
+    assert stored.dimension == 1 + len(names) + FeatureConfig().components
+    for text, name in {
+        "Write a function that counts the vowels of a word.": "short python functions",
+        "The cup fell off the shelf and hit the plate, so _ broke.": "pronouns and blanks",
+        "Which gas do plants take in for photosynthesis?": "earth, environment and elementary science",
+    }.items():
+        posterior = stored(encoder.encode([text]))[0, 1 : 1 + len(names)]
+        assert names[int(posterior.argmax())] == name
 
 
-@given(st.integers(0, 12), st.integers(0, 40), st.integers(1, 60), st.integers(0, 5))
-def test_features_have_their_shape_for_any_number_of_rows(domains: int, components: int, rows: int, seed: int) -> None:
+def test_another_encoder_learns_its_map_from_a_few_prompts() -> None:
+    encoder = HashingEncoder()
+    made = FeatureMap.general(encoder, FeatureConfig())
+    assert made.domains.shape[0] == len(general_domains().names)
+    assert FeatureMap.general(encoder, FeatureConfig(domains="none", components=3)).dimension == 4
+    assert FeatureMap.general(encoder, FeatureConfig(domains="clusters", clusters=5, components=3)).dimension == 9
+
+
+def test_softmax_regression_finds_the_classes_and_its_gradient_nearly_ends() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 8))
+    labels = rng.integers(0, 3, size=300)
+    rows = centres[labels] + 0.3 * rng.normal(size=(300, 8))
+    weights, bias = softmax_regression(rows, labels)
+    scores = rows @ weights.T + bias
+    assert ((scores.argmax(axis=1) == labels).mean()) > 0.98
+    moved, shift = softmax_regression(rows + 5.0, labels)  # a shift of all rows is the bias's business
+    assert np.allclose(moved, weights) and np.allclose(shift, bias - 5.0 * weights.sum(axis=1))
+
+
+@given(
+    st.sampled_from(["tags", "clusters", "none"]),
+    st.integers(1, 12),
+    st.integers(0, 40),
+    st.integers(1, 60),
+    st.integers(0, 5),
+)
+def test_features_have_their_shape_for_any_number_of_rows(
+    domains: Literal["tags", "clusters", "none"], clusters: int, components: int, rows: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     embeddings = rng.normal(size=(rows, 16))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    features = FeatureMap.fit(embeddings, FeatureConfig(domains=domains, components=components), seed=seed)
+    labels = rng.integers(0, 4, size=rows)
+    config = FeatureConfig(domains=domains, clusters=clusters, components=components)
+    features = FeatureMap.fit(embeddings, config, labels=labels, seed=seed)
+    count = {"tags": int(labels.max()) + 1, "clusters": min(clusters, rows // 3), "none": 0}[domains]
     context = features(embeddings)
     assert context.shape == (rows, features.dimension)
-    assert features.dimension <= 1 + min(domains, rows // 3) + min(components, max(rows - 1, 0), 16)
+    assert features.dimension == 1 + count + min(components, max(rows - 1, 0), 16)
     assert (context[:, 0] == 1.0).all() and np.isfinite(context).all()
-    if features.centroids.shape[0]:
-        assert np.allclose(context[:, 1 : 1 + features.centroids.shape[0]].sum(axis=1), 1.0)
+    if count:
+        assert np.allclose(context[:, 1 : 1 + count].sum(axis=1), 1.0)
 
 
 def test_queries_are_encoded_once_and_an_embedding_is_as_good_as_its_text() -> None:

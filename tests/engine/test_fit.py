@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mixllm_engine import Router, RouterConfig, TableError
-from mixllm_engine.learning.table import read_table
+from mixllm_engine import Router, RouterConfig
 from mixllm_engine.testing import tiny_router
 
 KNOWN = ("cheap", "dear")
@@ -140,41 +139,6 @@ def test_the_paper_preset_learns_and_routes_too() -> None:
     lambda_ = 3.0 * reference  # the paper's costs are dollars, so its lambda is small
     assert router.decide("write a poem about 7", willingness_to_pay=lambda_).candidate == "dear"
     assert router.decide("add up the numbers 7", willingness_to_pay=lambda_).candidate == "cheap"
-
-
-def changed(**columns: Any) -> pd.DataFrame:
-    return wide(10).assign(**columns)
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (wide(10).drop(columns="prompt"), "has no column 'prompt' for the queries"),
-        (pd.DataFrame({"prompt": ["a"]}), "neither wide"),
-        (wide(10)[["prompt", "other|quality"]], r"no candidate of the pool .* has a '\|quality' column"),
-        (wide(0), "the table has no rows"),
-        (changed(prompt=" "), "row 0: the query is empty"),
-        (changed(**{"dear|quality": 1.5}), r"row 0: quality of 'dear' is .*1.5.*in \[0, 1\] \(10 such values\)"),
-        (changed(**{"dear|quality": np.nan}), "no quality at all is known for 'dear'"),
-        (changed(**{"dear|quality": "good"}), "column 'dear|quality' must hold numbers"),
-        (changed(**{"dear|cost_usd": -1.0}), "row 0: cost_usd of 'dear'"),
-        (changed(**{"cheap|response_tokens_cl100k": np.inf}), "row 0: response_tokens of 'cheap'"),
-        (changed(prompt_tokens_cl100k=-1), "row 0: prompt_tokens"),
-        (42, "a table is a pandas data frame.*not int"),
-        ("outcomes.xlsx", "file ends in .parquet or .csv"),
-        ("missing.parquet", "can't be read as a table"),
-    ],
-)
-def test_bad_tables_are_refused_with_the_place(table: Any, message: str) -> None:
-    with pytest.raises(TableError, match=message):
-        tiny_router().fit(table, progress=False)
-
-
-def test_one_row_is_enough_and_double_queries_are_counted() -> None:
-    table = read_table(pd.concat([wide(1), wide(1)]), text="prompt", known=KNOWN)
-    assert len(table.texts) == 2
-    router = tiny_router()
-    assert router.fit(wide(1), progress=False).rows == 1
 
 
 PARETOBANDIT = ["meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512", "google/gemini-2.5-pro"]

@@ -128,3 +128,32 @@ def test_imitation_copies_the_expectation_of_a_sibling_and_then_goes_its_own_way
     assert np.allclose(heads.weights[1], heads.weights[0])
     heads.update(1, context, 0.0)
     assert heads.predict(context)[1] < heads.predict(context)[0]
+
+
+@given(st.lists(st.tuples(CONTEXTS, st.floats(0, 1), st.floats(0.05, 3.0)), max_size=20))
+def test_a_weight_is_a_number_of_equal_observations_that_count_once(
+    observations: list[tuple[np.ndarray, float, float]],
+) -> None:
+    heads, sums = bank(), HeadStatistics.empty(D)
+    for context, target, weight in observations:
+        heads.update(0, context, target, weight=weight)
+        sums = sums + HeadStatistics.of(context[None, :], np.array([target])).weighted(weight)
+    folded = bank()
+    folded.add(0, sums)
+    assert np.allclose(heads.weights, folded.weights, atol=1e-9)
+    assert heads.count[0] == folded.count[0] == len(observations)
+    assert np.isclose(heads.weight(0), sum(weight for _, _, weight in observations))
+
+
+def test_a_typical_prior_has_the_newcomers_level_and_the_others_shape() -> None:
+    heads = HeadBank(np.array([[0.4, 0, 0, 0], [0.7, 0, 0, 0], [0.6, 0, 0, 0]]), shrinkage=1e-3, strength=1e-3)
+    rng = np.random.default_rng(0)
+    contexts = np.c_[np.ones(200), rng.normal(1.0, 1.0, size=(200, 3))]
+    for position, level in ((0, 0.2), (1, 0.5)):
+        heads.add(position, HeadStatistics.of(contexts, level + contexts[:, 1:] @ [0.1, 0.0, -0.1]))
+    prior = heads.typical_prior(2)
+    assert np.allclose(prior[1:], [0.1, 0.0, -0.1], atol=1e-3)
+    assert np.isclose(contexts.mean(axis=0) @ prior, 0.6)
+    assert np.array_equal(heads.prior_means[2], [0.6, 0, 0, 0])
+    nobody = HeadBank(np.array([[0.4, 0.0]]), shrinkage=1.0, strength=1.0)
+    assert np.array_equal(nobody.typical_prior(0), [0.4, 0.0])

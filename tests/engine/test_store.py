@@ -93,10 +93,11 @@ def test_an_unknown_decision_is_an_error_and_is_counted(store: Store) -> None:
 
 def test_states_are_kept_by_encoder_and_the_latest_counts(store: Store) -> None:
     assert store.latest_state("e") is None
-    store.put_state("e", b"old", 1.0)
-    store.put_state("e", b"new", 2.0)
-    store.put_state("other", b"x", 3.0)
-    assert store.latest_state("e") == b"new"
+    store.change_state("e", lambda _: b"old", 1.0)
+    store.change_state("e", lambda before: (before or b"") + b"new", 2.0)
+    store.change_state("other", lambda before: before or b"x", 3.0)
+    assert store.latest_state("e") == b"oldnew"
+    assert store.latest_state("other") == b"x"
 
 
 def test_threads_share_a_store(store: Store) -> None:
@@ -176,6 +177,39 @@ def test_a_password_is_never_shown() -> None:
     with pytest.raises(StoreError) as caught:
         open_store("sqlite://user:sesame@/no/such/folder/x.db")
     assert "sesame" not in str(caught.value)
+
+
+def test_changes_of_a_state_wait_for_each_other(store: Store) -> None:
+    def add(worker: int) -> None:
+        for _ in range(10):
+            store.change_state("e", lambda before: (before or b"") + bytes([worker]), 1.0)
+
+    threads = [threading.Thread(target=add, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(store.latest_state("e") or b"") == sorted(bytes([0, 1, 2, 3]) * 10)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(kind: str, tmp_path: Path) -> None:
+    shared = open_store(None if kind == "memory" else tmp_path / "log.db")
+    small, large = (tiny_router(store=shared, encoder=HashingEncoder(dimension)) for dimension in (64, 32))
+    for step in range(3):
+        decision = small.decide(f"question {step}")
+        small.feedback(decision, 1.0)
+        small.feedback(decision, 0.0)  # another value of the same feedback, not another feedback
+    small.feedback(decision, 1.0, key="judge")
+    large.feedback(large.decide("question"), 1.0)
+    for router, applied, labels in ((small, 4, 3), (large, 1, 1)):
+        stats = router.stats()
+        assert (stats["feedback_applied"], stats["feedback_pending"]) == (applied, 5 - applied)
+        assert sum(values["labels"] for values in stats["candidates"].values()) == labels
+    small.save(tmp_path / "state")  # a state that has read the log counts the same
+    loaded = Router.load(tmp_path / "state", store=shared, encoder=HashingEncoder())
+    assert (loaded.stats()["feedback_applied"], loaded.stats()["feedback_pending"]) == (4, 1)
+    shared.close()
 
 
 KILLED = """

@@ -71,15 +71,16 @@ def test_a_bad_answer_and_a_failed_call_cost_one_text_its_tags_and_are_counted()
     assert LlmTagger(complete).tag([]).tags == ()
 
 
-def test_mostly_rubbish_is_an_error_that_comes_early_and_shows_an_answer() -> None:
+def test_mostly_rubbish_is_an_error_that_comes_early_and_quotes_no_answer() -> None:
     asked: list[str] = []
 
     def complete(prompt: str) -> str:
         asked.append(prompt)
         return "As a language model"
 
-    with pytest.raises(CallError, match=r"20 answers held no JSON list.*0 calls failed.*'As a language model'"):
+    with pytest.raises(CallError, match=r"20 answers held no JSON list.*0 calls failed") as raised:
         LlmTagger(complete).tag(["hello"] * 1000)
+    assert "language model" not in str(raised.value)  # an answer may repeat the prompt
     assert len(asked) <= 24
     with pytest.raises(CallError, match="of 3 texts, 2 answers"):
         LlmTagger(lambda prompt: '["a"]' if "one" in prompt.split("<request>")[1] else "?").tag(["one", "two", "six"])

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import math
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixllm_engine.config import FeatureConfig
+from mixllm_engine.encoding import features, recipe
 from mixllm_engine.encoding.encoder import OnnxEncoder
+from mixllm_engine.encoding.export import agreement, export_onnx, minilm_folder
+from mixllm_engine.encoding.general_prompts import few_prompts, general_domains
 from mixllm_engine.encoding.training import TrainingConfig, load_centroids, train_encoder
 from mixllm_engine.encoding.weights import Weights
 from mixllm_engine.errors import ConfigError, EncoderError, StateError, TableError
@@ -36,7 +46,22 @@ CLASSES = {
     "cooking": ["bake bread with flour", "boil soup and salt", "fry onions in butter", "roast garlic and pepper"],
     "law": ["the court signed a contract", "a judge heard the appeal", "the lawyer filed a claim", "sue the tenant"],
 }
-FAST = TrainingConfig(epochs=4, batch_size=4, learning_rate=2e-3, max_tokens=16, save_steps=5, seed=3, device="cpu")
+FAST = TrainingConfig(
+    epochs=4,
+    batch_size=4,
+    learning_rate=6e-3,
+    max_tokens=16,
+    save_steps=5,
+    seed=3,
+    device="cpu",
+    frozen_blocks=0,
+)
+exports = pytest.mark.filterwarnings(  # of torch's TorchScript exporter, which export.py chooses
+    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
+    "ignore:The feature will be removed. Please remove usage of this function:DeprecationWarning",
+    "ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning",
+    "ignore:Exporting aten..index operator of advanced indexing:UserWarning",
+)
 
 
 def some_texts(repeats: int = 3) -> tuple[list[str], list[str]]:
@@ -71,7 +96,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
     )
     BertModel(shape).save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")
@@ -177,15 +202,8 @@ def test_gradients_push_centroids_apart_and_both_losses_are_added(tiny: Path) ->
 
 
 @trains
-@pytest.mark.filterwarnings(  # of torch's TorchScript exporter, which export.py chooses
-    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
-    "ignore:The feature will be removed. Please remove usage of this function:DeprecationWarning",
-    "ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning",
-    "ignore:Exporting aten..index operator of advanced indexing:UserWarning",
-)
+@exports
 def test_training_lowers_the_loss_separates_held_out_texts_and_can_be_exported(tiny: Path, tmp_path: Path) -> None:
-    from mixllm_engine.encoding.export import agreement, export_onnx
-
     texts, labels = some_texts()
     steps: list[int] = []
     report = train_encoder(
@@ -206,6 +224,73 @@ def test_training_lowers_the_loss_separates_held_out_texts_and_can_be_exported(t
     assert agreement(tmp_path / "new", served, texts) > 0.99
     nearest = (served.encode(texts) @ centroids.T).argmax(axis=1)
     assert [classes[row] for row in nearest] == labels
+
+
+@pytest.mark.slow
+@exports
+def test_an_export_agrees_with_the_torch_model_it_is_made_from(tmp_path: Path) -> None:
+    export_onnx(minilm_folder(), tmp_path)
+    exported = OnnxEncoder.from_folder(tmp_path)
+    assert agreement(minilm_folder(), exported, few_prompts().texts[:200:3]) > 0.995
+    assert (tmp_path / "model.onnx").stat().st_size < 60e6
+
+
+@trains
+@exports
+def test_the_recipe_makes_an_encoder_and_its_map(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[Path] = []
+
+    def quickly(source: Path, texts: Any, tags: Any, folder: Path, *, resume: bool) -> None:
+        started.append(folder)
+        config = FAST.model_copy(update={"epochs": 1, "batch_size": 32})
+        train_encoder(source, texts, tags, folder, config=config, progress=False, resume=resume)
+
+    monkeypatch.setattr(recipe, "minilm_folder", lambda: tiny)
+    monkeypatch.setattr(recipe, "train_encoder", quickly)
+    for module in (recipe, features):
+        monkeypatch.setattr(module, "tagged_prompts", few_prompts)
+    work, made = tmp_path / "work", tmp_path / "made"
+    recipe.main([str(work), str(made)])
+    assert re.fullmatch(r"mean cosine with the torch model: (0\.99\d\d|1\.0000)\n", capsys.readouterr().out)
+    assert {path.name for path in made.iterdir()} == {
+        "model.onnx",
+        "tokenizer.json",
+        "manifest.json",
+        "general_map.safetensors",
+    }
+    pins = json.loads((made / "manifest.json").read_text())["sha256"]
+    encoder = OnnxEncoder.from_folder(made)
+    assert pins == {"model.onnx": encoder.weights.model_sha256, "tokenizer.json": encoder.weights.tokenizer_sha256}
+
+    stored = features.stored_map(made, encoder)
+    assert stored is not None and features.stored_map(made, OnnxEncoder()) is None
+    config, names = FeatureConfig(), general_domains().names
+    texts, tags = few_prompts()
+    contexts = stored.reduced(config)(encoder.encode(texts))
+    assert contexts.shape == (len(texts), 1 + len(names) + config.components)
+    found = [names[row] for row in contexts[:, 1 : 1 + len(names)].argmax(axis=1)]
+    assert np.mean([name == general_domains().of([tag]) for name, tag in zip(found, tags, strict=True)]) > 0.2
+
+    recipe.main([str(work), str(tmp_path / "again")])  # what is trained is not trained again,
+    monkeypatch.setattr(recipe, "tagged_prompts", lambda: (texts[1:], tags[1:]))
+    recipe.train(work)  # unless the prompts changed
+    assert len(started) == len(set(started)) == 2
+    assert (tmp_path / "again" / "model.onnx").read_bytes() == (made / "model.onnx").read_bytes()
+
+
+@trains
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_frozen_blocks_and_the_word_table_stay_as_they_are(tiny: Path, tmp_path: Path, blocks: int) -> None:
+    config = FAST.model_copy(update={"epochs": 1, "frozen_blocks": blocks})
+    train_encoder(tiny, *some_texts(), tmp_path, config=config, progress=False)
+    before, after = (SentenceTransformer(str(folder), device="cpu")[0].state_dict() for folder in (tiny, tmp_path))
+    assert set(before) == set(after)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    frozen = {name for name in before if blocks and ("embeddings." in name or "encoder.layer.0." in name)}
+    assert same - {name for name in before if "pooler." in name} == frozen  # the pooler is not used
+    assert len(frozen) == 21 * blocks
 
 
 @trains
@@ -245,6 +330,36 @@ def test_a_killed_run_resumes_and_ends_where_an_undisturbed_one_does(tiny: Path,
     assert np.allclose(after, undisturbed, atol=1e-3)
 
 
+KILLED = """
+import json, os, signal, sys
+from mixllm_engine.encoding.training import TrainingConfig, train_encoder
+source, folder, config, data = sys.argv[1:]
+
+def kill(step):
+    if step == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+config = TrainingConfig.model_validate_json(config)
+train_encoder(source, *json.loads(data), folder, config=config, progress=False, on_step=kill)
+"""
+
+
+@trains
+@pytest.mark.slow
+def test_a_run_that_could_not_clean_up_resumes(tiny: Path, tmp_path: Path) -> None:
+    """As above, but killed for good: nothing of the process is left to write or remove anything."""
+    data, folder = some_texts(), tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(tiny), str(folder), FAST.model_dump_json(), json.dumps(data)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    steps: list[int] = []
+    report = train_encoder(tiny, *data, folder, config=FAST, progress=False, resume=True, on_step=steps.append)
+    assert steps == list(range(11, 25))
+    assert report.steps == 24
+    assert margin(folder) > margin(tiny) + 0.5
+
+
 @trains
 def test_what_can_not_be_trained_on_is_refused_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
@@ -256,6 +371,8 @@ def test_what_can_not_be_trained_on_is_refused_before_anything_is_written(tiny: 
         train_encoder(tiny, ["a", "b", "c"], ["x", "x", None], new)
     with pytest.raises(EncoderError, match="'nowhere' is no sentence-transformers model"):
         train_encoder("nowhere", ["a", "b"], ["x", "y"], new)
+    with pytest.raises(ConfigError, match="frozen_blocks=2 leaves nothing to train of 2 blocks"):
+        train_encoder(tiny, ["a", "b"], ["x", "y"], new, config=FAST.model_copy(update={"frozen_blocks": 2}))
     assert not new.exists()
     with pytest.raises(StateError, match=r"centroids.safetensors in 'model' is missing or damaged"):
         load_centroids(tiny)

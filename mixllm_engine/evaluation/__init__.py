@@ -1,0 +1,1 @@
+"""How good a policy is, or would have been: measured on logs."""
