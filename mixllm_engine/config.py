@@ -66,6 +66,11 @@ class ExplorationConfig(_Frozen):
         default=0.2, ge=0, le=0.5, description="Share of decisions that explore while any candidate is new."
     )
     pulls: int = Field(default=20, ge=0, description="Exploring draws that each new candidate gets at the most.")
+    optimism: NonNegative = Field(
+        default=0.5,
+        description="After these, in mode ucb: quality given in advance for n labels, this much times 1 / sqrt(n + 2), "
+        "falling to 0 at 200 labels. 0.5 is the standard deviation of a coin.",
+    )
 
 
 class NeuralConfig(_Frozen):
@@ -216,6 +221,6 @@ class RouterConfig(_Frozen):
                 penalty_weight=0.1,
                 max_wait_s=10.0,
             ),
-            exploration=ExplorationConfig(rate=0.0, pulls=0),
+            exploration=ExplorationConfig(rate=0.0, pulls=0, optimism=0.0),
             learning=LearningConfig(binary="policy_gradient", feedback_rate=0.001, drift_threshold=None),
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mixllm_engine.encoding.domains import Domains
+from mixllm_engine.errors import ConfigError
 
 _FOLDER = Path(__file__).parent / "general"
 # An encoder that a package doesn't carry has to encode prompts before its first decision: five of each tag are enough.
@@ -42,8 +43,13 @@ def few_prompts() -> TaggedPrompts:
 
 @cache
 def general_domains() -> Domains:
-    """Return the domains of the tags."""
-    return Domains.load(_FOLDER / "domains.json", known=set(tagged_prompts().tags))
+    """Return the domains of the tags; every tag has one."""
+    tags = set(tagged_prompts().tags)
+    domains = Domains.load(_FOLDER / "domains.json", known=tags)
+    homeless = sorted(tag for tag in tags if domains.of([tag]) is None)
+    if homeless:
+        raise ConfigError(f"domains.json has no domain for the tags {homeless[:5]}: add each to one")
+    return domains
 
 
 def _unescaped(match: re.Match[str]) -> str:
