@@ -10,6 +10,9 @@ of them is above the threshold. Page's argument: a sum that last was 0 before la
 of the change. Since the sums are bounded at twice the threshold, an alert goes away by itself when predictions are
 right again, because the heads have learned the change or because the candidate recovered.
 
+Where an alert begins, the learner lets what it knew of the candidate's quality weigh no more than a few labels
+(`LearningConfig.drift_memory`), so that it follows at once.
+
 Where nothing but f_df learns from feedback, predictions stay those of the offline fit, and an alert says that a
 candidate's quality online is another one than the table's. The sums follow the order of the log. Labels that only
 change are no new evidence and are left out, and so are those of candidates outside the pool.

@@ -3,8 +3,9 @@
     state = offline fit + sum over the log
 
 Folding a row is an addition, so the state does not depend on the order in which rows arrive, on who wrote them, or on
-whether they are read one by one or after a restart. Four parts, all off unless the settings say otherwise, do depend on
-the order of the log: the paper's f_df, forgetting, the drift tests, and neural heads.
+whether they are read one by one or after a restart. What does depend on the order of the log, which is the same for all
+workers: what is forgotten where a drift alert begins, and, off unless the settings say otherwise, the paper's f_df,
+geometric forgetting, and neural heads.
 """
 
 from __future__ import annotations
