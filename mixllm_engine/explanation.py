@@ -8,8 +8,9 @@ from typing import Any
 from mixllm_engine.store.base import DecisionRecord
 from mixllm_engine.types import Decision, Outcome
 
-_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", "feedback", "score", "")
-_FEEDBACK = _COLUMNS.index("feedback")
+# The parts of the score that most decisions do not have; shown where any candidate has them.
+_RARE = ("feedback", "optimism")
+_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", *_RARE, "score", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Explanation:
         rows = []
         for name in ordered:
             s = scores[name]
-            parts = (s.trade, s.uncertainty, s.penalty, s.feedback, s.total)
+            parts = (s.trade, s.uncertainty, s.penalty, s.feedback, s.optimism, s.total)
             note = s.reason or ("<- chosen" if name == self.decision.candidate else "")
             numbers = (f"{s.quality:.3f}", f"{s.cost_usd:.6f}", f"{s.response_tokens:.0f}", f"{s.waiting_s:.2f}")
             rows.append((name, *numbers, *(f"{part:.4f}" for part in parts), note))
@@ -73,9 +74,10 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return the summary, the table and the attempts."""
-        table = [_COLUMNS, *self.rows()]
-        if not any(score.feedback for score in self.decision.scores.values()):  # nothing to show
-            table = [row[:_FEEDBACK] + row[_FEEDBACK + 1 :] for row in table]
+        scores = self.decision.scores.values()
+        empty = [name for name in _RARE if not any(getattr(score, name) for score in scores)]
+        shown = [column for column, name in enumerate(_COLUMNS) if name not in empty]
+        table = [[row[column] for column in shown] for row in (_COLUMNS, *self.rows())]
         widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table

@@ -120,7 +120,9 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """How one candidate looked for one query; ``total = trade + alpha * uncertainty - beta * penalty + feedback``.
+    """How one candidate looked for one query.
+
+    ``total = trade + alpha * uncertainty - beta * penalty + feedback + optimism``
 
     Attributes
     ----------
@@ -138,6 +140,8 @@ class Score:
         Parts of the score and the score itself (s_trade, s_pen, s; with feedback the paper's s').
     feedback : float
         What the policy learned from feedback adds: kappa s_df; 0 where it is off or knows nothing yet.
+    optimism : float
+        What a candidate with few labels is given in advance; 0 for the others, and for all inside a tool loop.
     eligible : bool
         Whether the candidate could be chosen.
     reason : str
@@ -153,6 +157,7 @@ class Score:
     penalty: float
     total: float
     feedback: float = 0.0
+    optimism: float = 0.0
     eligible: bool = True
     reason: str = ""
 

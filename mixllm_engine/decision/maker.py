@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from mixllm_engine.candidates import Pool
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_willingness
 from mixllm_engine.decision.choice import Choice, choose, first, rank
-from mixllm_engine.decision.score import ScoreTable, Timing, score, trade_weights
+from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, Timing, optimism, score, trade_weights
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.encoding.context import Context
@@ -23,9 +21,6 @@ from mixllm_engine.prediction.predictor import Predictor
 from mixllm_engine.types import Decision, Vector
 from mixllm_engine.waiting.cooldown import Cooldowns
 from mixllm_engine.waiting.load import Load
-
-# With so many labels a candidate's level is known, and nothing is given in advance any more.
-_KNOWN: Final = 200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +38,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class _Standing:
-    """How the candidates stand for one query, each of shape (K,): score, score at its best, labels so far.
+    """How the candidates stand for one query: scores, how much better each may be, labels so far and the fewest of all.
 
-    With Thompson sampling also the standard deviation of the score that is drawn from.
+    With Thompson sampling also the standard deviation of the score that is drawn from. Arrays are of shape (K,).
     """
 
-    total: Vector
-    hoped: Vector
+    scores: Scores
+    hope: Vector
     labels: Vector
+    fewest: float
     deviation: Vector | None = None
 
 
@@ -107,6 +103,9 @@ class DecisionMaker:
             tokens_per_s=self.load.tokens_per_s,
         )
         max_wait_s = self._max_wait_s(request)
+        labels = predictor.quality.count
+        fewest = float(labels.min())
+        given = fewest < KNOWN and not context.in_tool_loop
         scores = score(
             prediction,
             timing,
@@ -115,16 +114,15 @@ class DecisionMaker:
             reference_cost_usd=reference_cost_usd,
             max_wait_s=max_wait_s,
             feedback=feedback,
+            advance=optimism(labels, self.config.exploration) if given else None,
         )
         reasons = self._excluded(context, request, now)
         on_quality, deviation = trade_weights(willingness)[0], None
         if self._sampled_widths is not None:
             deviation = spread(prediction, timing, self._scoring, self._sampled_widths, on_quality, max_wait_s)
-        # What each candidate could be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.
-        hoped = scores.total + on_quality * np.sqrt(prediction.leverage)
-        labels = predictor.quality.count
-        total = scores.total + on_quality * self._optimism(labels) if labels.min() < _KNOWN else scores.total
-        standing = _Standing(total=total, hoped=hoped, labels=labels, deviation=deviation)
+        # How much more it may be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.
+        hope = on_quality * np.sqrt(prediction.leverage)
+        standing = _Standing(scores=scores, hope=hope, labels=labels, fewest=fewest, deviation=deviation)
         choice, why = self._choose(standing, reasons, context, request.force, stay)
         names = self.pool.names
         chosen = names[choice.ranking[0]]
@@ -192,7 +190,7 @@ class DecisionMaker:
             eligible[list(reasons)] = False
             if not eligible.any():
                 raise self._nobody(reasons, context)
-        ranking = rank(standing.total, eligible)
+        ranking = rank(standing.scores.total, eligible)
         if context.in_tool_loop and stay is not None and pool.index.get(stay.candidate) in ranking:
             kept = first(pool.index[stay.candidate], ranking)
             return Choice(ranking=kept, propensity=1.0, explored=False), "tool loop"
@@ -200,7 +198,7 @@ class DecisionMaker:
             return Choice(ranking=ranking, propensity=1.0, explored=False), "score"
         totals = None
         if standing.deviation is not None:
-            totals = Totals(mean=standing.total[ranking], deviation=standing.deviation[ranking])
+            totals = Totals(mean=standing.scores.total[ranking], deviation=standing.deviation[ranking])
         new = self._new(ranking, standing)
         choice = choose(ranking, new, self.config.exploration.rate, self._rng, totals)
         return choice, "exploration" if choice.explored else "score"
@@ -208,23 +206,12 @@ class DecisionMaker:
     def _new(self, ranking: Sequence[int], standing: _Standing) -> list[int]:
         """Return the candidates worth an exploring draw: few labels, few draws, and still some hope to be the best."""
         pulls = self.config.exploration.pulls
-        if not pulls or standing.labels.min() >= pulls:
+        if not pulls or standing.fewest >= pulls:
             return []
-        draws, names, best = self.draws, self.pool.names, standing.total[ranking[0]]
-        unknown = (standing.labels < pulls) & (standing.hoped >= best)
+        # What is given in advance to another is no reason to give somebody up.
+        draws, names, known = self.draws, self.pool.names, standing.scores.without_optimism
+        unknown = (standing.labels < pulls) & (known + standing.hope >= known[ranking].max())
         return [p for p in sorted(ranking) if unknown[p] and draws.get(names[p], 0) < pulls]
-
-    def _optimism(self, labels: Vector) -> Vector:
-        """Return what a candidate's level is given in advance between its forced draws and `_KNOWN` labels.
-
-        Twenty labels of 0 and 1 tell a mean to about 0.1, and who looks a little worse by chance would never get any
-        more of them.
-        """
-        exploration = self.config.exploration
-        if exploration.mode != "ucb":
-            return np.zeros_like(labels)
-        advance = exploration.optimism * (1.0 / np.sqrt(labels + 2.0) - 1.0 / math.sqrt(_KNOWN + 2.0))
-        return np.where((labels >= exploration.pulls) & (labels < _KNOWN), advance, 0.0)
 
     def _nobody(self, reasons: Mapping[int, str], context: Context) -> NoEligibleCandidateError:
         names = self.pool.names

@@ -3,6 +3,7 @@
     s  = lambda/(lambda+1) p - 1/(lambda+1) c + alpha u - beta pen
     s' = s + kappa s_df                                                where f_df learns from feedback (equation 15)
 
+and, beyond the paper, a newcomer's score rises by what it is given in advance: lambda/(lambda+1) times `optimism`.
 `DecisionConfig` says which form each part takes; both presets run through the same lines.
 """
 
@@ -11,16 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from mixllm_engine.candidates import Pool
-from mixllm_engine.config import DecisionConfig
+from mixllm_engine.config import DecisionConfig, ExplorationConfig
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.types import Score, Vector
 
 # exp() overflows a float64 beyond 709.8; two candidates so late are equally hopeless.
 _MAX_EXPONENT = 700.0
+# With so many labels a candidate's level is known, and nothing is given in advance any more.
+KNOWN: Final = 200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +48,22 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All parts of the score, each of shape (K,) in the order of the pool; no `feedback` means none was learned."""
+    """All parts of the score, each of shape (K,) in the order of the pool.
+
+    No `feedback` means none was learned, no `optimism` that nobody is given anything in advance.
+    """
 
     trade: Vector
     uncertainty: Vector
     penalty: Vector
     total: Vector
     feedback: Vector | None = None
+    optimism: Vector | None = None
+
+    @property
+    def without_optimism(self) -> Vector:
+        """The total of what is known alone."""
+        return self.total if self.optimism is None else self.total - self.optimism
 
 
 def score(
@@ -62,6 +75,7 @@ def score(
     reference_cost_usd: float,
     max_wait_s: float | None,
     feedback: Vector | None = None,
+    advance: Vector | None = None,
 ) -> Scores:
     """Score every candidate.
 
@@ -81,6 +95,8 @@ def score(
         tau; ``None`` = any wait will do.
     feedback : array of shape (K,), optional
         kappa s_df.
+    advance : array of shape (K,), optional
+        Quality that is given in advance; see `optimism`.
     """
     unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
     on_quality, on_cost = trade_weights(willingness_to_pay)
@@ -91,7 +107,39 @@ def score(
     total = trade + config.uncertainty_weight * uncertainty - config.penalty_weight * penalty
     if feedback is not None:
         total = total + feedback
-    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total, feedback=feedback)
+    given = None if advance is None else on_quality * advance
+    if given is not None:
+        total = total + given
+    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total, feedback=feedback, optimism=given)
+
+
+def optimism(labels: Vector, config: ExplorationConfig) -> Vector | None:
+    """Return the quality that candidates are given in advance between their exploring draws and `KNOWN` labels.
+
+    Twenty labels of 0 and 1 tell a mean to about 0.1, and who looks a little worse by chance would never get any more
+    of them.
+
+    Parameters
+    ----------
+    labels : array of shape (K,)
+        How many labels n each candidate has.
+    config : ExplorationConfig
+        Its `optimism` is o in o (1 / sqrt(n + 2) - 1 / sqrt(KNOWN + 2)); from `pulls` labels on.
+
+    Returns
+    -------
+    array of shape (K,), or None
+        ``None`` where nothing is given in advance, which is so in every mode but ``"ucb"``.
+
+    Examples
+    --------
+    >>> optimism(np.array([0.0, 20.0, 98.0, 200.0]), ExplorationConfig()).round(4)
+    array([0.    , 0.0714, 0.0148, 0.    ])
+    """
+    if config.mode != "ucb" or config.optimism == 0.0:
+        return None
+    advance = config.optimism * (1.0 / np.sqrt(labels + 2.0) - 1.0 / math.sqrt(KNOWN + 2.0))
+    return np.where((labels >= config.pulls) & (labels < KNOWN), advance, 0.0)
 
 
 def trade_weights(willingness_to_pay: float) -> tuple[float, float]:
@@ -172,6 +220,7 @@ class ScoreTable(Mapping[str, Score]):
             penalty=float(self._scores.penalty[position]),
             total=float(self._scores.total[position]),
             feedback=0.0 if self._scores.feedback is None else float(self._scores.feedback[position]),
+            optimism=0.0 if self._scores.optimism is None else float(self._scores.optimism[position]),
             eligible=position not in self._reasons,
             reason=self._reasons.get(position, ""),
         )

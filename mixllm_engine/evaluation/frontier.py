@@ -7,6 +7,7 @@ changes with the company; here the range of costs is fixed by the single LLMs of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,7 @@ def _bends_down(first: tuple[float, float], second: tuple[float, float], third: 
 
 
 def summary(points: Matrix, data: FullFeedback) -> dict[str, float]:
-    """Sum up a curve against the single LLMs on the same queries.
+    """Sum up a curve against the single LLMs on the same queries; see `against_singles`.
 
     Parameters
     ----------
@@ -90,6 +91,19 @@ def summary(points: Matrix, data: FullFeedback) -> dict[str, float]:
         Mean cost in dollars per query, and mean quality, at every setting.
     data : FullFeedback
         The queries on which they were measured.
+    """
+    return against_singles(points, data.cost_usd.mean(axis=0), data.quality.mean(axis=0))
+
+
+def against_singles(points: Matrix, spend_usd: Vector, worth: Vector) -> dict[str, float]:
+    """Sum up a curve against the single LLMs.
+
+    Parameters
+    ----------
+    points : array of shape (m, 2)
+        Mean cost in dollars per query, and mean quality, at every setting.
+    spend_usd, worth : array of shape (K,)
+        Mean cost and mean quality of each LLM on the same queries.
 
     Returns
     -------
@@ -99,17 +113,45 @@ def summary(points: Matrix, data: FullFeedback) -> dict[str, float]:
         mean quality between the mean costs of the cheapest and the dearest LLM, where the curve may be mixed with the
         cheapest one, as anybody could.
     """
-    spend, worth = data.cost_usd.mean(axis=0), data.quality.mean(axis=0)
-    hull, best, cheapest = Frontier.of(points), data.best, data.cheapest
+    hull, best, cheapest = Frontier.of(points), int(worth.argmax()), int(spend_usd.argmin())
     found: dict[str, float] = {}
     for share in SHARES:
         cost = hull.cost_of(share * float(worth[best]))
         label = f"{100 * share:g}"
-        found[f"cost@{label}"] = NOT_REACHED_PERCENT if cost is None else 100.0 * cost / float(spend[best])
+        found[f"cost@{label}"] = NOT_REACHED_PERCENT if cost is None else 100.0 * cost / float(spend_usd[best])
         found[f"missed@{label} %"] = 100.0 * (cost is None)
-    mixed = Frontier.of(np.vstack([points, [spend[cheapest], worth[cheapest]]]))
-    found["area"] = mixed.area(float(spend.min()), float(spend.max()))
+    mixed = Frontier.of(np.vstack([points, [spend_usd[cheapest], worth[cheapest]]]))
+    found["area"] = mixed.area(float(spend_usd.min()), float(spend_usd.max()))
     return found
+
+
+def aiq(curves: Mapping[str, Matrix]) -> dict[str, float]:
+    """Return RouterBench's average improvement in quality of every curve.
+
+    It is the mean quality of the non-decreasing convex hull over the widest range of costs of the curves compared; a
+    curve goes on flat behind its last point, and before its first it is mixed with no call at all (cost 0, quality 0).
+    So it changes with the company; `against_singles` has the ``area``, which does not.
+
+    Parameters
+    ----------
+    curves : mapping of str to array of shape (m, 2)
+        Mean costs and mean qualities, by system.
+
+    References
+    ----------
+    Hu et al. (2024), "RouterBench", arXiv 2403.12031, section 3.
+
+    Examples
+    --------
+    >>> flat, ramp = np.array([[2.0, 0.5]]), np.array([[1.0, 0.4], [3.0, 0.8]])
+    >>> {name: round(value, 4) for name, value in aiq({"flat": flat, "ramp": ramp}).items()}
+    {'flat': 0.4375, 'ramp': 0.6}
+    """
+    low = min(float(points[:, 0].min()) for points in curves.values())
+    high = max(float(points[:, 0].max()) for points in curves.values())
+    if low == high:
+        return {name: float(points[:, 1].max()) for name, points in curves.items()}
+    return {name: Frontier.of(np.vstack([points, [0.0, 0.0]])).area(low, high) for name, points in curves.items()}
 
 
 def gain_at_equal_cost(points: Matrix, base: Matrix) -> float:

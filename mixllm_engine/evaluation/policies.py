@@ -116,7 +116,7 @@ def frozen(
     if settings.features != router.config.features:
         raise ConfigError("the learned sums belong to the router's features; give a configuration with the same ones")
     mode = "ucb" if settings.exploration.mode == "ucb" else "none"
-    quiet = settings.exploration.model_copy(update={"mode": mode, "rate": 0.0})
+    quiet = settings.exploration.model_copy(update={"mode": mode, "rate": 0.0, "optimism": 0.0})
     settings = settings.model_copy(update={"exploration": quiet})
     with router._lock:
         known = router._learner

@@ -1,7 +1,8 @@
 """Feed the recorded queries of a pool to a real router, as if they arrived one after the other.
 
 The router is used as anybody would: `Router.decide`, then `Router.observe` with what the chosen answer took, then
-`Router.feedback`. It never sees what the other candidates would have answered.
+`Router.feedback`. It never sees what the other candidates would have answered, unless a bound is asked for that no
+router can reach.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.workbench import Fitted
 from mixllm_engine.types import Decision, Outcome, Query, Vector
 
-Feedback = Literal["none", "refined", "binary"]
+Feedback = Literal["none", "refined", "binary", "all"]
 # The paper's stream: 100 queries in 10 s.
 _SECONDS_PER_QUERY = 0.1
 # From this quality on a user is satisfied, as far as binary feedback goes.
@@ -96,7 +98,9 @@ def replay(
         lambda, in the unit that the router's configuration has; see `in_units_of`.
     feedback : str
         What comes back: nothing, or the recorded tokens and cost together with the recorded quality (``"refined"``) or
-        with 1 where that is at least 0.5, else 0 (``"binary"``).
+        with 1 where that is at least 0.5, else 0 (``"binary"``). ``"all"`` is refined feedback to every candidate:
+        each of the others is made to answer too, behind the decision and without part in the result. Nobody has that
+        in service; it is the bound of what can be learned online.
     events : sequence of Event
         What happens in mid-stream.
     max_wait_s : float
@@ -118,12 +122,16 @@ def replay(
         while due and due[0].at <= row:
             due.pop(0).happen(world)
         fitted.clock.advance(_SECONDS_PER_QUERY)
-        decision = world.router.decide(
-            _query(stream, row), willingness_to_pay=willingness_to_pay, max_wait_s=max_wait_s
-        )
+        query = _query(stream, row)
+        decide = partial(world.router.decide, query, willingness_to_pay=willingness_to_pay, max_wait_s=max_wait_s)
+        decision = decide()
         chosen[row], explored[row] = stream.column(decision.candidate), decision.explored
         if feedback != "none":
             _return(world, stream, row, decision, feedback)
+        if feedback == "all":
+            others = [other.name for other in world.router.candidates if other.name != decision.candidate]
+            for other in others:
+                _return(world, stream, row, decide(force=other), feedback)
     rows = np.arange(len(stream))
     return Replay(
         names=stream.names,

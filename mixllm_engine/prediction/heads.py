@@ -152,8 +152,7 @@ class HeadBank:
         that A0 + g X'X is no multiple of what was inverted before.
         """
         if keep < 1.0:
-            for sums in (self.gram, self.moment, self.square):
-                sums[position] *= keep
+            self._weaken(position, keep)
             self.gram[position] += weight * np.outer(context, context)
             self._invert(position)
         else:
@@ -180,8 +179,7 @@ class HeadBank:
         """
         keep = observations / max(self.weight(position), observations)
         if keep < 1.0:
-            for sums in (self.gram, self.moment, self.square):
-                sums[position] *= keep
+            self._weaken(position, keep)
             self._invert(position)
             self._solve(position)
 
@@ -250,6 +248,11 @@ class HeadBank:
         self._updates[position] += 1
         if self._updates[position] >= _REFRESH_EVERY:
             self._invert(position)
+
+    def _weaken(self, position: int, keep: float) -> None:
+        # all weights of observations times g, never the prior
+        for sums in (self.gram, self.moment, self.square):
+            sums[position] *= keep
 
     def _solve(self, position: int) -> None:
         # theta = A^-1 (A0 m + X'y)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixllm_engine import Candidate, RouterConfig
+from mixllm_engine import Candidate, Query, Router, RouterConfig
 from mixllm_engine.decision.choice import choose, rank
 from mixllm_engine.testing import tiny_router
+from mixllm_engine.types import Score
+
+DEFAULT = RouterConfig.default()
 
 
 def test_ties_go_by_position_and_the_excluded_are_left_out() -> None:
@@ -70,3 +75,75 @@ def test_a_newcomer_that_looks_worse_by_chance_is_tried_beyond_its_draws() -> No
     assert min(greedy) < 0.2  # given up for good after twenty unlucky labels
     assert min(optimistic) > 0.6
     assert np.mean(optimistic) > np.mean(greedy) + 0.1
+
+
+def labelled(levels: dict[str, tuple[int, float]], config: RouterConfig, store: Path | None = None) -> Router:
+    """Return a router whose candidates have so many labels, all of the same value."""
+    router = tiny_router(names=tuple(levels), config=config, store=store)
+    most = max(count for count, _ in levels.values())
+    columns = {
+        f"{name}|quality": [level] * count + [math.nan] * (most - count) for name, (count, level) in levels.items()
+    }
+    router.fit({"prompt": [f"question {row}" for row in range(most)], **columns}, progress=False)
+    return router
+
+
+def parts(score: Score) -> float:
+    config = DEFAULT.decision
+    return (
+        score.trade
+        + config.uncertainty_weight * score.uncertainty
+        - config.penalty_weight * score.penalty
+        + score.feedback
+        + score.optimism
+    )
+
+
+def test_optimism_is_a_part_of_the_score_and_of_its_explanation(tmp_path: Path) -> None:
+    with labelled({"known": (300, 0.52), "new": (25, 0.5)}, DEFAULT, tmp_path / "log.db") as router:
+        decision = router.decide("question", willingness_to_pay=3.0)
+        explanation = router.explain(decision.decision_id)  # read back from the database
+    for scores in (decision.scores, explanation.decision.scores):
+        assert scores["new"].optimism == pytest.approx(0.75 * 0.5 * (1 / math.sqrt(27) - 1 / math.sqrt(202)))
+        assert scores["known"].optimism == 0.0
+        for score in scores.values():
+            assert score.total == pytest.approx(parts(score))
+    heading = str(explanation).splitlines()[2]
+    assert "optimism" in heading
+    assert "feedback" not in heading
+    assert f"{decision.scores['new'].optimism:.4f}" in str(explanation)
+    assert [len(row) for row in explanation.rows()] == [12, 12]
+
+
+def test_nothing_is_given_in_advance_to_the_known_and_nothing_is_shown() -> None:
+    router = labelled({"a": (200, 0.5), "b": (300, 0.5)}, DEFAULT)
+    explanation = router.explain(router.decide("question").decision_id)
+    assert "optimism" not in str(explanation)
+    assert all(score.optimism == 0.0 for score in explanation.decision.scores.values())
+
+
+def test_a_tool_loop_is_decided_by_what_is_known() -> None:
+    router = labelled({"known": (300, 0.53), "new": (25, 0.5)}, DEFAULT)
+    assert router.decide("question", willingness_to_pay=1e3, session="s").candidate == "new"
+    looping = Query(text="question", in_tool_loop=True)
+    alone = router.decide(looping, willingness_to_pay=1e3)
+    assert (alone.candidate, alone.propensity, alone.explored) == ("known", 1.0, False)
+    in_session = router.decide(looping, willingness_to_pay=1e3, session="s")
+    assert (in_session.candidate, in_session.reason) == ("new", "tool loop")
+    for decision in (alone, in_session):
+        for score in decision.scores.values():
+            assert score.optimism == 0.0
+            assert score.total == pytest.approx(parts(score))
+
+
+def test_what_another_is_given_in_advance_takes_nobodys_hope() -> None:
+    between = 0
+    for level in np.linspace(0.0, 0.3, 7):
+        router = labelled({"favoured": (20, 0.5), "new": (10, float(level))}, DEFAULT)
+        decisions = [router.decide("question", willingness_to_pay=math.inf) for _ in range(60)]
+        new, favoured = decisions[0].scores["new"], decisions[0].scores["favoured"]
+        best_case = new.total + new.uncertainty
+        hopeful = best_case >= favoured.total - favoured.optimism
+        assert any(decision.explored for decision in decisions) == hopeful
+        between += hopeful and best_case < favoured.total
+    assert between

@@ -227,7 +227,7 @@ def test_the_score_adds_up_in_numbers_and_in_the_explanation(tmp_path: Path) -> 
         score, config = scores["dear"], POLICY.decision
         parts = score.trade + config.uncertainty_weight * score.uncertainty - config.penalty_weight * score.penalty
         assert score.feedback != 0.0
-        assert score.total == pytest.approx(parts + score.feedback)
+        assert score.total == pytest.approx(parts + score.feedback + score.optimism)
     assert "feedback" in str(explanation).splitlines()[2]
     assert f"{score.feedback:.4f}" in str(explanation)
 

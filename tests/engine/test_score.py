@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixllm_engine import RouterConfig
-from mixllm_engine.config import DecisionConfig
-from mixllm_engine.decision.score import Scores, Timing, in_time, normal_distribution, score
+from mixllm_engine.config import DecisionConfig, ExplorationConfig
+from mixllm_engine.decision.score import KNOWN, Scores, Timing, in_time, normal_distribution, optimism, score
 from mixllm_engine.prediction.predictor import Prediction
 
 PAPER, DEFAULT = RouterConfig.paper().decision, RouterConfig.default().decision
+EXPLORATION = ExplorationConfig()
 
 
 def prediction(quality: Any, cost: Any, leverage: Any = 0.0, tokens: float = 200.0) -> Prediction:
@@ -115,3 +116,34 @@ def test_no_limit_means_no_penalty() -> None:
 def test_an_infinite_willingness_looks_at_quality_alone() -> None:
     parts = scored(DEFAULT, prediction([0.5, 0.6], [0.0, 1e3]), willingness_to_pay=math.inf)
     assert parts.trade.tolist() == [0.5, 0.6]
+
+
+@given(CONFIGS, QUALITY, COST, st.floats(0, 1e6), st.lists(st.floats(0, 300), min_size=1, max_size=5))
+def test_the_parts_add_up(config: DecisionConfig, p: float, c: float, lam: float, labels: list[float]) -> None:
+    fill = np.ones(len(labels))
+    terms: dict[str, Any] = {
+        "feedback": 0.3 * fill,
+        "advance": optimism(np.array(labels), EXPLORATION),
+        "willingness_to_pay": lam,
+    }
+    parts = scored(config, prediction(p * fill, c, 0.5), **terms)
+    assert parts.optimism is not None
+    assert parts.feedback is not None
+    known = parts.trade + config.uncertainty_weight * parts.uncertainty - config.penalty_weight * parts.penalty
+    assert parts.without_optimism == pytest.approx(known + parts.feedback)
+    assert parts.total == pytest.approx(known + parts.feedback + parts.optimism)
+
+
+@given(st.integers(EXPLORATION.pulls, 400), st.integers(1, 400))
+def test_optimism_shrinks_with_every_label_and_ends(labels: int, more: int) -> None:
+    found = optimism(np.array([labels, labels + more, 0.0, EXPLORATION.pulls - 1.0, KNOWN]), EXPLORATION)
+    assert found is not None
+    assert found[0] > found[1] >= 0.0 or found[0] == found[1] == 0.0
+    assert (found[0] > 0.0) == (labels < KNOWN)
+    assert found[2:].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("changes", [{"mode": "none"}, {"mode": "thompson"}, {"optimism": 0.0}])
+def test_only_ucb_gives_anything_in_advance(changes: dict[str, Any]) -> None:
+    assert optimism(np.array([30.0]), EXPLORATION.model_copy(update=changes)) is None
+    assert scored(DEFAULT, prediction([0.5], [0.001])).optimism is None

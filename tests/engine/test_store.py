@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import sqlite3
 import subprocess
@@ -156,6 +157,22 @@ def test_a_truncated_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="can't be used"):
         broken = open_store(path)
         broken.decision("d49")
+
+
+def test_a_decision_of_a_version_without_optimism_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    store = open_store(path)
+    store.add_decision(record("d1"))
+    store.close()
+    with sqlite3.connect(path) as raw:
+        (text,) = raw.execute("SELECT scores FROM mixllm_decisions").fetchone()
+        scores = json.loads(text)
+        for score in scores.values():
+            del score["optimism"]
+        raw.execute("UPDATE mixllm_decisions SET scores = ?", (json.dumps(scores),))
+    store = open_store(path)
+    assert dict(store.decision("d1").decision.scores) == {"a": SCORE, "b": SCORE}
+    store.close()
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def fitted(train: FullFeedback, without: tuple[str, ...] = ()) -> Fitted:
     return synthetic.bench().fitted(train, DEFAULT, seed=1, without=without)
 
 
-@pytest.mark.parametrize("feedback", ["none", "refined", "binary"])
+@pytest.mark.parametrize("feedback", ["none", "refined", "binary", "all"])
 def test_the_same_seed_gives_the_same_stream(parts: tuple[FullFeedback, FullFeedback], feedback: Feedback) -> None:
     train, stream = parts
 
@@ -48,6 +48,32 @@ def test_feedback_reaches_the_router_as_it_should(parts: tuple[FullFeedback, Ful
     assert stats["none"]["decisions"] == len(stream)
     assert stats["none"]["outcomes"] == stats["none"]["feedback_applied"] == 0
     assert stats["refined"]["outcomes"] == stats["binary"]["feedback_applied"] == len(stream)
+
+
+def test_all_labels_teach_about_candidates_that_are_never_chosen(parts: tuple[FullFeedback, FullFeedback]) -> None:
+    train, stream = parts
+    spoiled = Decay(at=0, candidate="dear", keeps=0.0)
+    column, quality, stats = stream.column("dear"), {}, {}
+    for feedback in ("refined", "all"):
+        made = fitted(train)
+        run = replay(made, stream, willingness_to_pay=0.0, feedback=feedback, events=[spoiled])
+        assert len(run.chosen) == len(stream)
+        assert not run.takes("dear").any()
+        quality[feedback] = made.router.predict(stream.texts).quality[:, column].mean()
+        stats[feedback] = made.router.stats()
+    before = fitted(train).router.predict(stream.texts).quality[:, column].mean()
+    assert quality["refined"] == pytest.approx(before)
+    assert quality["all"] < before - 0.2
+    counted = stats["all"]["candidates"]
+    assert {name: counted[name]["labels"] for name in stream.names} == dict.fromkeys(stream.names, float(300))
+    assert stats["all"]["outcomes"] == stats["all"]["feedback_applied"] == len(stream) * len(stream.names)
+
+
+def test_only_candidates_that_are_there_are_made_to_answer(parts: tuple[FullFeedback, FullFeedback]) -> None:
+    train, stream = parts
+    made = fitted(train, ("dear",))
+    replay(made, stream, willingness_to_pay=0.0, feedback="all", events=[Arrival(at=100, candidate="dear")])
+    assert made.router.stats()["candidates"]["dear"]["labels"] == len(stream) - 100
 
 
 def test_money_buys_quality_and_the_clock_runs(parts: tuple[FullFeedback, FullFeedback]) -> None:

@@ -14,7 +14,7 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.evaluation import studies
 from mixllm_engine.evaluation.studies import Figure, Seeds, __main__
-from mixllm_engine.evaluation.studies.continual import Mode
+from mixllm_engine.evaluation.studies.continual import Mode, paper_modes
 from mixllm_engine.evaluation.studies.drift import migration
 from mixllm_engine.evaluation.studies.figures import collect, show, write
 from mixllm_engine.evaluation.studies.shares import by_window, queries_until
@@ -54,6 +54,7 @@ def test_continual_compares_with_the_first_mode() -> None:
         "refined": Mode(feedback="refined"),
         "again": Mode(feedback="none"),
         "paper": Mode(feedback="binary", config=RouterConfig.paper()),
+        "all labels": paper_modes()["all labels"],
     }
     made = studies.continual(
         synthetic.pool(200), synthetic.bench(), SEEDS, shares=(0.1,), modes=modes, grid=(1.0, 20.0)
@@ -62,6 +63,7 @@ def test_continual_compares_with_the_first_mode() -> None:
     assert found["10:90", "again", "equal cost %"].values == pytest.approx((0.0, 0.0), abs=1e-9)
     assert found["10:90", "again", "utility %"].mean == 0.0
     assert found["10:90", "refined", "utility"].mean > found["10:90", "none", "utility"].mean
+    assert found["10:90", "all labels", "utility"].mean > found["10:90", "refined", "utility"].mean
     assert ("10:90", "none", "utility %") not in found
     assert 0.0 < found["10:90", "paper", "quality"].mean < 1.0
 

@@ -13,7 +13,7 @@ from mixllm_engine.evaluation.frontier import gain_at_equal_cost
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
 from mixllm_engine.evaluation.replay import Feedback, Replay, in_units_of, replay
-from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
+from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.studies.variants import changed
 from mixllm_engine.evaluation.workbench import Workbench
@@ -37,6 +37,9 @@ def paper_modes() -> dict[str, Mode]:
 
     The paper's refined feedback teaches its predictors, its binary feedback f_df alone. Without feedback it decides as
     the default does: after full feedback the uncertainty is the same for all candidates.
+
+    ``all labels`` also learns what the others would have answered. No router can have this: it is the bound of what
+    online labels can teach.
     """
     return {
         "none": Mode(feedback="none"),
@@ -44,6 +47,7 @@ def paper_modes() -> dict[str, Mode]:
         "binary": Mode(feedback="binary"),
         "paper refined": Mode(feedback="refined", config=changed(RouterConfig.paper(), learning__binary="labels")),
         "paper binary": Mode(feedback="binary", config=RouterConfig.paper()),
+        "all labels": Mode(feedback="all"),
     }
 
 
@@ -83,7 +87,7 @@ def continual(
     work = partial(
         _one, data=data, bench=bench, sold=candidates(data), shares=tuple(shares), modes=named, grid=tuple(grid)
     )
-    return collect("continual", data.name, seeds.map(work, f"continual, {data.name}"))
+    return seeds.figures("continual", data.name, work)
 
 
 def _one(

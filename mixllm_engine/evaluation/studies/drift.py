@@ -12,7 +12,7 @@ from mixllm_engine.evaluation.events import Decay, Event, PriceChange, decayed, 
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
 from mixllm_engine.evaluation.replay import Feedback, Replay, in_units_of, replay
-from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
+from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.studies.shares import Taken, by_window, queries_until, share
 from mixllm_engine.evaluation.studies.variants import ready_for_drift
@@ -86,7 +86,7 @@ def drift(
         grid=tuple(grid),
         feedback=feedback,
     )
-    return collect("drift", data.name, seeds.map(work, f"drift, {data.name}"))
+    return seeds.figures("drift", data.name, work)
 
 
 def _one(

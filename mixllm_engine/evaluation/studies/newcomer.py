@@ -12,7 +12,7 @@ from mixllm_engine.evaluation.events import Arrival
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
 from mixllm_engine.evaluation.replay import Feedback, Replay, in_units_of, replay
-from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
+from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.studies.shares import by_window, queries_until, share
 from mixllm_engine.evaluation.workbench import Workbench
@@ -71,7 +71,7 @@ def newcomer(
         grid=tuple(grid),
         feedback=feedback,
     )
-    return collect("newcomer", data.name, seeds.map(work, f"newcomer, {data.name}"))
+    return seeds.figures("newcomer", data.name, work)
 
 
 def _one(

@@ -13,7 +13,7 @@ from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
 from mixllm_engine.evaluation.rivals import lineup
 from mixllm_engine.evaluation.rivals.costs import LogCost
-from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
+from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.workbench import Workbench, expected, sweep
 from mixllm_engine.types import Candidate, Matrix, Vector
@@ -59,7 +59,7 @@ def offline(
     work = partial(
         _one, data=data, bench=bench, sold=candidates(data), shares=tuple(shares), configs=routers, rivals=rivals
     )
-    figures = collect("offline", data.name, seeds.map(work, f"offline, {data.name}"))
+    figures = seeds.figures("offline", data.name, work)
     return figures + (_margins(figures, routers) if rivals else [])
 
 

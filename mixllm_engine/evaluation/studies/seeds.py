@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from mixllm_engine.encoding.progress import shown
-from mixllm_engine.evaluation.studies.figures import Measured
+from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,10 @@ class Seeds:
     values: tuple[int, ...]
     jobs: int = 1
     progress: bool = False
+
+    def figures(self, study: str, pool: str, work: Callable[[int], Measured]) -> list[Figure]:
+        """Return the figures of a study on a pool, from what `work` measures for each seed; see `map`."""
+        return collect(study, pool, self.map(work, f"{study}, {pool}"))
 
     def map(self, work: Callable[[int], Measured], what: str) -> list[Measured]:
         """Return what `work` measured for each seed; with several jobs it must be a partial of a module's function."""

@@ -13,7 +13,7 @@ from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
 from mixllm_engine.evaluation.replay import Feedback
 from mixllm_engine.evaluation.studies.continual import GRID, Mode, curve
-from mixllm_engine.evaluation.studies.figures import Figure, Measured, collect
+from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.workbench import Workbench
 from mixllm_engine.types import Matrix
@@ -62,7 +62,7 @@ def unseen_domains(
         grid=tuple(grid),
         feedback=feedback,
     )
-    return collect("unseen_domains", data.name, seeds.map(work, f"unseen domains, {data.name}"))
+    return seeds.figures("unseen_domains", data.name, work)
 
 
 def _one(
