@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.errors import TableError, UnknownDecisionError
 from mixllm_engine.store.base import DecisionRecord, FeedbackRow, Store
-from mixllm_engine.types import Vector
+from mixllm_engine.types import Decision, Matrix, Vector
 
 _BATCH = 1000
 _NOT_CHOSEN = ("forced", "tool loop")
@@ -63,6 +64,10 @@ class JudgedLog:
         The lambda of each decision.
     eligible : array of shape (n, K), bool
         Who could be chosen.
+    expected_quality, expected_cost_usd : array of shape (n, K)
+        What was expected of each candidate when it was decided; NaN for those that were not in the pool then.
+    cost_unit_usd : array of shape (n,)
+        The unit of c in the score; NaN where lambda was infinite and cost didn't count.
     chosen : array of shape (n,), int
         Column of the chosen candidate.
     propensity : array of shape (n,)
@@ -82,6 +87,9 @@ class JudgedLog:
     prompt_tokens: Vector
     willingness_to_pay: Vector
     eligible: npt.NDArray[np.bool_]
+    expected_quality: Matrix
+    expected_cost_usd: Matrix
+    cost_unit_usd: Vector
     chosen: npt.NDArray[np.intp]
     propensity: Vector
     reward: Vector
@@ -95,13 +103,14 @@ class JudgedLog:
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One judged decision; its scores are let go of, since a long log has many."""
+    """One judged decision, with what counts of its scores by candidate: eligible, quality, cost."""
 
     encoder: str
     embedding: npt.NDArray[np.float16]
     prompt_tokens: int
     willingness_to_pay: float
-    eligible: dict[str, bool]
+    scores: dict[str, tuple[bool, float, float]]
+    cost_unit_usd: float
     chosen: str
     propensity: float
     reward: float
@@ -150,12 +159,21 @@ def _row(store: Store, feedback: FeedbackRow, costs: dict[tuple[str, str], float
         embedding=record.embedding,
         prompt_tokens=record.prompt_tokens,
         willingness_to_pay=decision.willingness_to_pay,
-        eligible={name: score.eligible for name, score in decision.scores.items()},
+        scores={name: (score.eligible, score.quality, score.cost_usd) for name, score in decision.scores.items()},
+        cost_unit_usd=_cost_unit_usd(decision),
         chosen=decision.candidate,
         propensity=decision.propensity,
         reward=feedback.after,
         cost_usd=costs.get((decision.decision_id, decision.candidate), np.nan),
     )
+
+
+def _cost_unit_usd(decision: Decision) -> float:
+    """Return the unit of c, which the log has only within s_trade = lambda/(lambda+1) p - 1/(lambda+1) c."""
+    on_quality, on_cost = trade_weights(decision.willingness_to_pay)
+    dearest = max(decision.scores.values(), key=lambda score: score.cost_usd)
+    paid = on_quality * dearest.quality - dearest.trade
+    return on_cost * dearest.cost_usd / paid if paid > 0.0 else np.nan
 
 
 def _unusable(record: DecisionRecord, feedback: FeedbackRow) -> str:
@@ -192,8 +210,10 @@ def _all(after: Callable[[int, int], Sequence[Entry]]) -> Iterator[Entry]:
 
 
 def _stacked(rows: Sequence[_Row], identity: str, left_out: LeftOut) -> JudgedLog:
-    candidates = tuple(sorted({name for row in rows for name in row.eligible}))
+    candidates = tuple(sorted({name for row in rows for name in row.scores}))
     index = {name: column for column, name in enumerate(candidates)}
+    absent = (False, np.nan, np.nan)
+    scores = np.array([[row.scores.get(name, absent) for name in candidates] for row in rows])
     return JudgedLog(
         identity=identity,
         encoder=rows[0].encoder,
@@ -201,7 +221,10 @@ def _stacked(rows: Sequence[_Row], identity: str, left_out: LeftOut) -> JudgedLo
         embeddings=np.stack([row.embedding for row in rows]),
         prompt_tokens=np.array([row.prompt_tokens for row in rows], dtype=np.float64),
         willingness_to_pay=np.array([row.willingness_to_pay for row in rows]),
-        eligible=np.array([[row.eligible.get(name, False) for name in candidates] for row in rows]),
+        eligible=scores[:, :, 0] > 0,
+        expected_quality=scores[:, :, 1],
+        expected_cost_usd=scores[:, :, 2],
+        cost_unit_usd=np.array([row.cost_unit_usd for row in rows]),
         chosen=np.array([index[row.chosen] for row in rows], dtype=np.intp),
         propensity=np.array([row.propensity for row in rows]),
         reward=np.array([row.reward for row in rows]),

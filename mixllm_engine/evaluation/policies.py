@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.config import RouterConfig
-from mixllm_engine.decision.budget import Budget
+from mixllm_engine.decision.budget import Budget, check_willingness
 from mixllm_engine.decision.maker import DecisionMaker, Request
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.encoding.context import Context
 from mixllm_engine.errors import ConfigError, StateError
 from mixllm_engine.evaluation.judged import JudgedLog
@@ -26,6 +27,39 @@ Policy = Callable[[JudgedLog], Sequence[str] | npt.NDArray[Any]]
 def always(candidate: str) -> Policy:
     """Return the policy that takes one candidate whatever is asked."""
     return lambda log: [candidate] * len(log)
+
+
+def rescored(willingness_to_pay: float) -> Policy:
+    """Return the policy that takes the best by lambda p - c of what was expected at each decision.
+
+    What was expected then was learned before, so a log may judge this policy although its own router learned from it.
+
+    Parameters
+    ----------
+    willingness_to_pay : float
+        lambda on the pool's own scale; infinity looks at quality alone.
+
+    Raises
+    ------
+    ConfigError
+        If lambda is negative or not a number.
+    """
+    on_quality, on_cost = trade_weights(check_willingness(willingness_to_pay))
+
+    def choose(log: JudgedLog) -> list[str]:
+        total = on_quality * log.expected_quality
+        if on_cost:
+            total = total - on_cost * log.expected_cost_usd / cost_unit_usd(log)
+        columns = np.where(log.eligible, total, -np.inf).argmax(axis=1)
+        return [log.candidates[column] for column in columns.tolist()]
+
+    return choose
+
+
+def cost_unit_usd(log: JudgedLog) -> float:
+    """Return the unit of cost that is typical of a log: the median, or the dearest candidate's mean cost."""
+    known = log.cost_unit_usd[np.isfinite(log.cost_unit_usd)]
+    return float(np.median(known)) if len(known) else float(np.nanmean(log.expected_cost_usd, axis=0).max())
 
 
 class FrozenPolicy:

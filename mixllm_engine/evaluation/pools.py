@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,9 +18,36 @@ from mixllm_engine.learning.table import OutcomeTable, read_table
 from mixllm_engine.types import Matrix, Vector
 
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
-_TEXT_COLUMNS = ("question", "prompt")
-_BY_ANSWER = ("quality", "cost_usd", "response_tokens")
+_TEXT_COLUMNS = ("question", "query", "prompt")
+_TOLD = ("quality", "cost_usd", "response_tokens")
+_BY_ANSWER = (*_TOLD, "latency_s")
 _FIELDS = (*_BY_ANSWER, "prompt_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the rows of a pool come from, and what may be done with them.
+
+    Attributes
+    ----------
+    name : str
+        What the data set is called.
+    about : str
+        Sentences: what was recorded, what is estimated.
+    licence : str, optional
+        SPDX identifier; ``None`` = not known.
+    url : str, optional
+        Where to read more.
+    """
+
+    name: str
+    about: str
+    licence: str | None = None
+    url: str | None = None
+
+    def __str__(self) -> str:
+        parts = (f"{self.name}: {self.about}", f"Licence: {self.licence or 'not known'}.", self.url)
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,10 +70,14 @@ class FullFeedback:
         Length of each prompt as it was billed; NaN everywhere where the table has none.
     response_tokens : array of shape (n, K)
         Length of each answer; NaN everywhere where the table has none.
+    latency_s : array of shape (n, K), optional
+        How long each answer took; NaN for a candidate without any, ``None`` where the table has none.
     domains : tuple of str, optional
         Domain of each query.
     dropped : int
         Rows of the table that were left out because something was missing in them.
+    source : Source, optional
+        Where the rows come from.
     """
 
     name: str
@@ -56,8 +87,10 @@ class FullFeedback:
     cost_usd: Matrix
     prompt_tokens: Vector
     response_tokens: Matrix
+    latency_s: Matrix | None = None
     domains: tuple[str, ...] | None = None
     dropped: int = 0
+    source: Source | None = None
 
     def __len__(self) -> int:
         """Count the queries."""
@@ -73,7 +106,7 @@ class FullFeedback:
             self,
             texts=tuple(self.texts[row] for row in listed),
             domains=None if self.domains is None else tuple(self.domains[row] for row in listed),
-            **{field: getattr(self, field)[chosen] for field in _FIELDS},
+            **{field: values[chosen] for field, values in self._arrays(_FIELDS).items()},
         )
 
     def joined(self, other: FullFeedback) -> FullFeedback:
@@ -87,11 +120,14 @@ class FullFeedback:
         if self.names != other.names:
             raise TableError(f"pools of different candidates can't be joined: {self.names} and {other.names}")
         known = self.domains is not None and other.domains is not None
+        own, others = self._arrays(_FIELDS), other._arrays(_FIELDS)
         arrays: dict[str, Any] = {
-            field: np.concatenate([getattr(self, field), getattr(other, field)]) for field in _FIELDS
+            field: np.concatenate([own[field], others[field]]) if field in own and field in others else None
+            for field in _FIELDS
         }
         return dataclasses.replace(
             self,
+            source=self.source if self.source == other.source else None,
             texts=self.texts + other.texts,
             domains=(self.domains or ()) + (other.domains or ()) if known else None,
             **arrays,
@@ -137,7 +173,7 @@ class FullFeedback:
         if unknown:
             raise TableError(f"unknown candidates {unknown}; the pool has {', '.join(map(repr, self.names))}")
         columns = [column for column, name in enumerate(self.names) if name in names]
-        kept = {field: getattr(self, field)[:, columns] for field in _BY_ANSWER}
+        kept: dict[str, Any] = {field: values[:, columns] for field, values in self._arrays(_BY_ANSWER).items()}
         return dataclasses.replace(self, names=tuple(self.names[column] for column in columns), **kept)
 
     def spread(self, count: int) -> FullFeedback:
@@ -147,6 +183,11 @@ class FullFeedback:
         order = np.argsort(self.cost_usd.mean(axis=0))
         places = np.linspace(0, len(order) - 1, count).astype(int)
         return self.restrict({self.names[column] for column in order[places]})
+
+    def _arrays(self, fields: Iterable[str]) -> dict[str, Any]:
+        """Return those arrays that the pool has."""
+        named = {field: getattr(self, field) for field in fields}
+        return {field: values for field, values in named.items() if values is not None}
 
     # -- the single LLMs ---------------------------------------------------------------------------------------------
 
@@ -180,7 +221,7 @@ class FullFeedback:
         """Return the wide table that `Router.fit` reads; the queries are in the column ``prompt``."""
         columns: dict[str, list[Any]] = {"prompt": list(self.texts), "prompt_tokens": self.prompt_tokens.tolist()}
         for place, name in enumerate(self.names):
-            columns |= {f"{name}|{field}": getattr(self, field)[:, place].tolist() for field in _BY_ANSWER}
+            columns |= {f"{name}|{field}": getattr(self, field)[:, place].tolist() for field in _TOLD}
         return columns
 
 
@@ -190,11 +231,12 @@ def read_pool(source: Any, *, name: str | None = None, text: str | None = None) 
     Parameters
     ----------
     source : data frame, Arrow table, mapping of columns, or path of a parquet or CSV file
-        Wide or long, as for `Router.fit`; a column ``domain`` is kept.
+        Wide or long, as for `Router.fit`; a column ``domain`` is kept, and so are latencies: the columns
+        ``<candidate>|latency_s`` of a wide table, ``latency_s`` of a long one.
     name : str, optional
         What to call the pool; the file's name where not given.
     text : str, optional
-        Column with the queries; ``question`` where the table has it, else ``prompt``.
+        Column with the queries; the first that the table has of ``question``, ``query`` and ``prompt``.
 
     Raises
     ------
@@ -206,11 +248,7 @@ def read_pool(source: Any, *, name: str | None = None, text: str | None = None) 
     if name is None:
         name = Path(source).stem if isinstance(source, str | PathLike) else "pool"
     read = read_table(source, text=text, known=_candidates(columns))
-    domains = None
-    if "domain" in columns:
-        labels = columns.words("domain", "the domain")
-        domain_of = dict(zip(columns.words(text, "the query"), labels, strict=True))
-        domains = tuple(domain_of[query] for query in read.texts)
+    words = columns.words(text, "the query")
     whole = FullFeedback(
         name=name,
         texts=read.texts,
@@ -219,9 +257,10 @@ def read_pool(source: Any, *, name: str | None = None, text: str | None = None) 
         cost_usd=read.cost_usd,
         prompt_tokens=read.prompt_tokens,
         response_tokens=read.response_tokens,
-        domains=domains,
+        latency_s=_latencies(columns, words, read),
+        domains=_domains(columns, words, read),
     )
-    return _complete(whole, read)
+    return _complete(whole)
 
 
 def _candidates(columns: Columns) -> list[str]:
@@ -231,13 +270,50 @@ def _candidates(columns: Columns) -> list[str]:
     return sorted(names)
 
 
-def _complete(whole: FullFeedback, read: OutcomeTable) -> FullFeedback:
+def _domains(columns: Columns, words: Sequence[str], read: OutcomeTable) -> tuple[str, ...] | None:
+    if "domain" not in columns:
+        return None
+    labels = columns.words("domain", "the domain")
+    if tuple(words) == read.texts:  # row by row: the same query may stand in a wide table twice
+        return tuple(labels)
+    domain_of = dict(zip(words, labels, strict=True))
+    return tuple(domain_of[query] for query in read.texts)
+
+
+def _latencies(columns: Columns, words: Sequence[str], read: OutcomeTable) -> Matrix | None:
+    """Read how long the answers took, which `read_table` leaves aside: a router learns speeds, not single times."""
+    shape = (len(read.texts), len(read.candidates))
+    wide = {place: f"{name}|latency_s" for place, name in enumerate(read.candidates)}
+    if any(column in columns for column in wide.values()):
+        grid = np.full(shape, np.nan)
+        for place, column in wide.items():
+            if column in columns:
+                grid[:, place] = columns.numbers(column, len(words))
+        return grid
+    if "latency_s" not in columns or "candidate" not in columns:
+        return None
+    names = columns.words("candidate", "the candidate")
+    row_of = {query: row for row, query in enumerate(read.texts)}
+    place_of = {name: place for place, name in enumerate(read.candidates)}
+    rows = np.array([row_of[query] for query in words])
+    places = np.array([place_of[name] for name in names])
+    seconds = columns.numbers("latency_s", len(words))
+    known = np.isfinite(seconds)
+    total, count = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (rows[known], places[known]), seconds[known])
+    np.add.at(count, (rows[known], places[known]), 1.0)
+    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+
+
+def _complete(whole: FullFeedback) -> FullFeedback:
     """Drop the rows in which something is missing that the table has in other rows."""
-    ok = np.isfinite(read.quality).all(axis=1) & np.isfinite(read.cost_usd).all(axis=1)
-    if np.isfinite(read.prompt_tokens).any():
-        ok &= np.isfinite(read.prompt_tokens)
-    known = np.isfinite(read.response_tokens)
-    ok &= known[:, known.any(axis=0)].all(axis=1)
+    ok = np.isfinite(whole.quality).all(axis=1) & np.isfinite(whole.cost_usd).all(axis=1)
+    if np.isfinite(whole.prompt_tokens).any():
+        ok &= np.isfinite(whole.prompt_tokens)
+    for grid in (whole.response_tokens, whole.latency_s):
+        if grid is not None:
+            known = np.isfinite(grid)
+            ok &= known[:, known.any(axis=0)].all(axis=1)
     if not ok.any():
         raise TableError(f"no row of {whole.name!r} has the quality and the cost of every candidate")
     return dataclasses.replace(whole.take(np.flatnonzero(ok)), dropped=int((~ok).sum()))

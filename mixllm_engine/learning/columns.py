@@ -44,6 +44,8 @@ class Columns:
     @classmethod
     def of(cls, source: Any) -> Columns:
         """Open a data frame, Arrow table, mapping of columns, or path, or raise `TableError`."""
+        if isinstance(source, Columns):
+            return source
         if isinstance(source, str | PathLike):
             return _open_file(Path(fspath(source)))
         if isinstance(source, Mapping):
@@ -67,6 +69,10 @@ class Columns:
         if name in self.names or not name.endswith("_tokens"):
             return name if name in self.names else None
         return next((c for c in self.names if c.startswith(f"{name}_") and "|" not in c[len(name) :]), None)
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return a column as it stands."""
+        return self._read(name)
 
     def words(self, name: str, what: str) -> list[str]:
         """Return a column of texts, or raise `TableError` that names the first row without one."""
@@ -144,7 +150,8 @@ def _open_file(path: Path) -> Columns:
         raise TableError(f"{path.name!r}: a table's file ends in .parquet or .csv")
     try:
         if suffix == ".csv":
-            return Columns.of(csv.read_csv(path))
+            # prompts have line breaks
+            return Columns.of(csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True)))
         return Columns(parquet.read_schema(path).names, column)
     except (OSError, ArrowException) as error:
         raise TableError(f"{path.name!r} can't be read as a table: {error}") from error

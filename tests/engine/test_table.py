@@ -74,6 +74,15 @@ def test_bad_tables_are_refused_with_the_place(table: Any, message: str) -> None
     assert np.array_equal(router.predict(["hello"]).quality, before)
 
 
+def test_prompts_in_a_csv_file_may_have_many_lines(tmp_path: Path) -> None:
+    prompts = [f"first line of {number}\nsecond, with a comma\n\n" + "and more " * 40 for number in range(4000)]
+    frame = pd.DataFrame({"prompt": prompts, "cheap|quality": 0.5, "dear|quality": 1.0})
+    frame.to_csv(tmp_path / "t.csv", index=False)  # more than the reader takes in at once
+    read = read_table(tmp_path / "t.csv", text="prompt", known=["cheap", "dear"])
+    assert list(read.texts) == prompts
+    assert read.quality.tolist() == [[0.5, 1.0]] * 4000
+
+
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"not at all")
     with pytest.raises(TableError, match="'t.parquet' can't be read as a table"):
