@@ -12,6 +12,8 @@ def shown(items: Iterable[Item], what: str, total: int, progress: bool) -> Itera
     """Put a progress bar around `total` items, unless it is not wished for or there is but one."""
     if not progress or total < 2:
         return items
+    from rich.console import Console
     from rich.progress import track
 
-    return track(items, what, total=total)
+    # on the error stream, so that a program's output can be piped
+    return track(items, what, total=total, console=Console(stderr=True))

@@ -92,10 +92,11 @@ def summary(points: Matrix, data: FullFeedback) -> dict[str, float]:
     data : FullFeedback
         The queries on which they were measured.
     """
-    return against_singles(points, data.cost_usd.mean(axis=0), data.quality.mean(axis=0))
+    worth = data.quality.mean(axis=0)
+    return against_singles(points, data.cost_usd.mean(axis=0), worth, float(worth[data.cheapest]))
 
 
-def against_singles(points: Matrix, spend_usd: Vector, worth: Vector) -> dict[str, float]:
+def against_singles(points: Matrix, spend_usd: Vector, worth: Vector, cheapest_worth: float) -> dict[str, float]:
     """Sum up a curve against the single LLMs.
 
     Parameters
@@ -104,6 +105,8 @@ def against_singles(points: Matrix, spend_usd: Vector, worth: Vector) -> dict[st
         Mean cost in dollars per query, and mean quality, at every setting.
     spend_usd, worth : array of shape (K,)
         Mean cost and mean quality of each LLM on the same queries.
+    cheapest_worth : float
+        What always the cheapest is worth under the circumstances of the curve: under load not what it is else.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def against_singles(points: Matrix, spend_usd: Vector, worth: Vector) -> dict[st
         label = f"{100 * share:g}"
         found[f"cost@{label}"] = NOT_REACHED_PERCENT if cost is None else 100.0 * cost / float(spend_usd[best])
         found[f"missed@{label} %"] = 100.0 * (cost is None)
-    mixed = Frontier.of(np.vstack([points, [spend_usd[cheapest], worth[cheapest]]]))
+    mixed = Frontier.of(np.vstack([points, [spend_usd[cheapest], cheapest_worth]]))
     found["area"] = mixed.area(float(spend_usd.min()), float(spend_usd.max()))
     return found
 

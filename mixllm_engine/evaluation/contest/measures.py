@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from mixllm_engine.evaluation.contest.run import Curve
+from mixllm_engine.evaluation.contest.policy import Planned
+from mixllm_engine.evaluation.contest.run import Curve, Run, run
 from mixllm_engine.evaluation.contest.task import Task
 from mixllm_engine.evaluation.frontier import against_singles, aiq
 from mixllm_engine.types import Vector
@@ -22,19 +23,26 @@ def measures(curves: Mapping[str, Curve], task: Task) -> dict[tuple[str, str], f
     -------
     dict of (str, str) to float
         By system and measure. Those of `frontier.against_singles`, where the single LLMs are measured without load;
-        ``aiq``; and at the setting with the highest mean quality that ``quality``, its ``cost %`` of the best single
-        LLM's, and under load ``late %`` and the 95th percentile of the seconds until the answer, ``p95 s``.
+        ``AIQ``; and at the setting with the highest mean quality that ``quality``, its ``cost`` in percent of the best
+        single LLM's, and under load the percentage of ``late`` answers and the 95th percentile of the seconds until
+        an answer, ``p95_s``.
     """
     spend, worth = task.stream.cost_usd.mean(axis=0), task.stream.quality.mean(axis=0)
+    floor = float(cheapest(task).quality.mean())
     by_range = aiq({name: curve.points for name, curve in curves.items()})
     found: dict[tuple[str, str], float] = {}
     for name, curve in curves.items():
-        told = against_singles(curve.points, spend, worth) | {"aiq": by_range[name]} | _at_its_best(curve)
-        told["cost %"] *= 100.0 / float(spend[task.stream.best])
+        told = against_singles(curve.points, spend, worth, floor) | {"AIQ": by_range[name]} | _at_its_best(curve)
+        told["cost"] *= 100.0 / float(spend[task.stream.best])
         if task.traffic is None:
-            del told["late %"], told["p95 s"]
+            del told["late"], told["p95_s"]
         found |= {(name, measure): value for measure, value in told.items()}
     return found
+
+
+def cheapest(task: Task) -> Run:
+    """Run always the cheapest LLM of the stream."""
+    return run(Planned(np.full(len(task.stream), task.stream.cheapest)), task)
 
 
 def _at_its_best(curve: Curve) -> dict[str, float]:
@@ -42,9 +50,9 @@ def _at_its_best(curve: Curve) -> dict[str, float]:
     cost, quality = curve.points[place]
     return {
         "quality": float(quality),
-        "cost %": float(cost),
-        "late %": 100.0 * float(curve.late[place].mean()),
-        "p95 s": float(np.percentile(curve.latency_s[place], _SLOWEST)),
+        "cost": float(cost),
+        "late": 100.0 * float(curve.late[place].mean()),
+        "p95_s": float(np.percentile(curve.latency_s[place], _SLOWEST)),
     }
 
 

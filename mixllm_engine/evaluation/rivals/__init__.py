@@ -14,8 +14,20 @@ from mixllm_engine.evaluation.rivals.forest import Forest
 from mixllm_engine.evaluation.rivals.neighbours import Neighbours
 from mixllm_engine.evaluation.rivals.network import Network
 from mixllm_engine.evaluation.rivals.ridge import Ridge
+from mixllm_engine.evaluation.rivals.support_vectors import SupportVectors
 
-__all__ = ["BayesianRidge", "DomainLabel", "Forest", "Neighbours", "Network", "QueryBlind", "Ridge", "Rival", "lineup"]
+__all__ = [
+    "BayesianRidge",
+    "DomainLabel",
+    "Forest",
+    "Neighbours",
+    "Network",
+    "QueryBlind",
+    "Ridge",
+    "Rival",
+    "SupportVectors",
+    "lineup",
+]
 
 
 def lineup(*, domains: bool, seed: int = 0) -> dict[str, Rival]:
@@ -36,5 +48,6 @@ def lineup(*, domains: bool, seed: int = 0) -> dict[str, Rival]:
         "ridge 30": Ridge(30.0),
         "random forest": Forest(seed=seed),
         "MLP": Network(seed=seed),
+        "SVM": SupportVectors(),
         "BayesianRidge": BayesianRidge(),
     }
