@@ -1,4 +1,4 @@
-"""The command line ``mixllm``: look into a store and give feedback from any process.
+"""The command line ``mixllm``: measure, look into a store, and give feedback from any process.
 
 Exit codes: 0 done; 1 an error of MixLLM, said in one line on standard error; 2 wrong usage.
 """
@@ -9,16 +9,16 @@ import dataclasses
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mixllm_engine.errors import MixLLMError, StoreError
+from mixllm_engine.app.bench import bench
+from mixllm_engine.app.evaluate import evaluate
+from mixllm_engine.app.opened import opened
+from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.rewards import check_reward
-from mixllm_engine.store import open_store
-from mixllm_engine.store.base import Store
 
 app = typer.Typer(
     help="MixLLM: route every query to the LLM that suits it best, and learn from what comes back.",
@@ -41,7 +41,7 @@ def feedback(
     as_json: JsonOption = False,
 ) -> None:
     """Give feedback on a decision, at any time and from any process."""
-    with _opened(store) as log:
+    with opened(store) as log:
         receipt = log.add_feedback(decision_id, key, check_reward(reward), time.time())
     line = f"{receipt.status}: {receipt.candidate} got {receipt.reward:g} from {receipt.key!r}"
     _print(dataclasses.asdict(receipt), line, as_json)
@@ -54,7 +54,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say why a candidate was chosen, in numbers that add up."""
-    with _opened(store) as log:
+    with opened(store) as log:
         explanation = Explanation(record=log.decision(decision_id), outcomes=tuple(log.outcomes(decision_id)))
     _print(explanation.as_dict(), str(explanation), as_json)
 
@@ -62,7 +62,7 @@ def explain(
 @app.command()
 def stats(store: StoreOption, as_json: JsonOption = False) -> None:
     """Count decisions, outcomes and feedback of a store."""
-    with _opened(store) as log:
+    with opened(store) as log:
         counts = dataclasses.asdict(log.counts())
         shares = dict(sorted(log.choices().items()))
     lines = [f"{name.replace('_', ' '):<20} {value}" for name, value in counts.items()]
@@ -70,19 +70,8 @@ def stats(store: StoreOption, as_json: JsonOption = False) -> None:
     _print({**counts, "choices": shares}, "\n".join(lines), as_json)
 
 
-class _opened:
-    """A store that must be there already: a mistyped path must not make an empty one."""
-
-    def __init__(self, where: str) -> None:
-        if "://" not in where and not Path(where).is_file():
-            raise StoreError(f"there is no store {where!r}; give the path or URL that the router was made with")
-        self._store = open_store(where)
-
-    def __enter__(self) -> Store:
-        return self._store
-
-    def __exit__(self, *_: object) -> None:
-        self._store.close()
+app.command()(evaluate)
+app.command()(bench)
 
 
 def _print(data: Any, text: str, as_json: bool) -> None:

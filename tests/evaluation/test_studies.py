@@ -84,7 +84,7 @@ def test_drift_measures_moves_and_what_readiness_costs() -> None:
 
 
 def test_newcomers_get_their_share() -> None:
-    found = by_key(studies.newcomer(synthetic.pool(900), synthetic.bench(), Seeds(values=(3,)), grid=(10.0,)))
+    found = by_key(studies.adaptive(synthetic.pool(900), synthetic.bench(), Seeds(values=(3,)), grid=(10.0,)))
     final = found["one added, lambda 10", "default", "final"].mean
     assert abs(final - found["one added, lambda 10", "default", "informed"].mean) < 0.3
     assert found["one added, lambda 10", "default", "queries"].mean >= 50
@@ -93,7 +93,7 @@ def test_newcomers_get_their_share() -> None:
 
 
 def test_unseen_domains_lose_and_learn() -> None:
-    found = by_key(studies.unseen_domains(synthetic.pool(400), synthetic.bench(), SEEDS, grid=(2.0, 20.0)))
+    found = by_key(studies.ood(synthetic.pool(400), synthetic.bench(), SEEDS, grid=(2.0, 20.0)))
     assert {setting for setting, _, _ in found} == {*synthetic.DOMAINS, "mean of domains"}
     loss = found["mean of domains", "default", "offline %"].mean
     assert loss < found["mean of domains", "default", "online %"].mean

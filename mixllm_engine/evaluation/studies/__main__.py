@@ -13,7 +13,8 @@ import mixllm_engine
 from mixllm_engine.encoding.encoder import OnnxEncoder
 from mixllm_engine.errors import MixLLMError
 from mixllm_engine.evaluation import studies
-from mixllm_engine.evaluation.pools import FullFeedback, read_pool
+from mixllm_engine.evaluation.datasets import load
+from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.remembered import RememberedEncoder
 from mixllm_engine.evaluation.studies.figures import Figure, show, write
 from mixllm_engine.evaluation.studies.seeds import Seeds
@@ -24,8 +25,10 @@ STUDIES: dict[str, Study] = {
     "offline": studies.offline,
     "continual": studies.continual,
     "drift": studies.drift,
-    "newcomer": studies.newcomer,
-    "unseen_domains": studies.unseen_domains,
+    "adaptive": studies.adaptive,
+    "ood": studies.ood,
+    "overall": studies.overall,
+    "latency": studies.latency,
     "ablation": studies.ablation,
 }
 # Where the seeds begin: any number will do, but it has to stay the same.
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     try:
         encoder = RememberedEncoder(weights, given.remember)
         for file in given.files:
-            data = read_pool(file, text=given.text).spread(given.most_candidates)
+            data = load(file, text=given.text).spread(given.most_candidates)
             console.print(
                 f"{data.name}: {len(data)} queries, {len(data.names)} candidates, {data.dropped} rows dropped"
             )
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mixllm_engine.evaluation.studies", description=__doc__)
     parser.add_argument("study", choices=sorted(STUDIES))
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="parquet or CSV, full feedback")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="parquet or CSV with full feedback, or packaged rows")
     parser.add_argument("--seeds", type=int, default=5, help="number of random splits (default: 5)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file")

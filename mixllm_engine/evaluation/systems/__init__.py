@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mixllm_engine.config import RouterConfig
+from mixllm_engine.evaluation.report.model import OURS
 from mixllm_engine.evaluation.rivals import (
     BayesianRidge,
     DomainLabel,
@@ -36,7 +37,6 @@ from mixllm_engine.evaluation.systems.zooter import Zooter
 if TYPE_CHECKING:
     from mixllm_engine.evaluation.contest.policy import System
 
-OURS: Final = "MixLLM"
 ORACLE: Final = "oracle"
 # They know what no router can know: every outcome, or by the simulated verifier's verdict something of them.
 BOUNDS: Final = (ORACLE, "AutoMix, verifier 75 %", "AutoMix, verifier 60 %")

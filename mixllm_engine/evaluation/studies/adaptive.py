@@ -1,4 +1,4 @@
-"""LLMs that join while a router serves, without any label."""
+"""The paper's adaptive study: LLMs that join while a router serves, without any label."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTLED = 0.9
 _LAST_PART = 0.3
 
 
-def newcomer(
+def adaptive(
     data: FullFeedback,
     bench: Workbench,
     seeds: Seeds,
@@ -71,7 +71,7 @@ def newcomer(
         grid=tuple(grid),
         feedback=feedback,
     )
-    return seeds.figures("newcomer", data.name, work)
+    return seeds.figures("adaptive", data.name, work)
 
 
 def _one(

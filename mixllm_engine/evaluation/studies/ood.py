@@ -21,7 +21,7 @@ from mixllm_engine.types import Matrix
 _LEAST_QUERIES = 40
 
 
-def unseen_domains(
+def ood(
     data: FullFeedback,
     bench: Workbench,
     seeds: Seeds,
@@ -62,7 +62,7 @@ def unseen_domains(
         grid=tuple(grid),
         feedback=feedback,
     )
-    return seeds.figures("unseen_domains", data.name, work)
+    return seeds.figures("ood", data.name, work)
 
 
 def _one(

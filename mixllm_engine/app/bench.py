@@ -1,0 +1,27 @@
+"""``mixllm bench``: how fast it is, beside others, in one run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller measurements.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure decisions, calls, memory and imports beside other routers in one run: ratios count, not absolute times."""
+    from rich.console import Console
+
+    from mixllm_engine.evaluation.bench.suite import run
+
+    report = run(quick=quick, progress=not as_json)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    for table in report.tables():
+        console.print(table)
