@@ -13,7 +13,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller measurements.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure decisions, calls, memory and imports beside other routers in one run: ratios count, not absolute times."""
+    """Measure decisions, calls, memory and imports beside other routers in one run; ratios are what counts."""
     from rich.console import Console
 
     from mixllm_engine.evaluation.bench.suite import run

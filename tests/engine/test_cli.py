@@ -75,3 +75,56 @@ def test_a_mistyped_store_is_not_made(tmp_path: Path) -> None:
 
 def test_wrong_usage_is_exit_code_two() -> None:
     assert mixllm("feedback", "abc").returncode == 2
+
+
+def long_table(path: Path) -> Path:
+    """Write outcomes in which the domain word decides who is good."""
+    rows = ["query,candidate,quality,cost_usd,prompt_tokens,response_tokens,domain"]
+    for number in range(60):
+        topic = ("poem", "sum")[number % 2]
+        for name, price in (("cheap", 0.001), ("dear", 0.01)):
+            good = topic == "sum" or name == "dear"
+            rows.append(f"{topic} {topic} number {number},{name},{int(good)},{price},10,{20 + number},{topic}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_evaluate_writes_a_report(tmp_path: Path) -> None:
+    table, out = long_table(tmp_path / "outcomes.csv"), tmp_path / "report"
+    some = [part for name in ("MixLLM", "oracle", "Zero mix", "best single") for part in ("--system", name)]
+    done = mixllm("evaluate", str(table), "--splits", "2", "--jobs", "1", "--output", str(out), "--json", *some)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told == json.loads((out / "report.json").read_text())
+    page = (out / "report.html").read_text()
+    assert "outcomes" in page
+    assert "10 s under load" in page
+    assert "poem" not in page  # no query is part of a report
+    assert list(out.glob("*.png"))
+
+
+def test_evaluate_judges_a_log(store: Path, tmp_path: Path) -> None:
+    with tiny_router(store=store) as router:
+        for step in range(60):
+            decision = router.decide(f"question {step}", willingness_to_pay=30.0)
+            router.feedback(decision, float(decision.candidate == "dear"))
+    done = mixllm("evaluate", "--log", str(store), "--output", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "always dear" in page
+    assert "budget: low" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nowhere.parquet"], "there is no file 'nowhere.parquet'"),
+        (["evaluate", "--log", "nowhere.db"], "there is no store 'nowhere.db'"),
+        (["evaluate", "paretobandit:test", "--system", "GPT"], "there is no system 'GPT'"),
+    ],
+)
+def test_evaluate_says_what_is_wrong(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = mixllm(*arguments, "--output", str(tmp_path / "report"))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (tmp_path / "report").exists()

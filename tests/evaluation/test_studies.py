@@ -19,6 +19,7 @@ from mixllm_engine.evaluation.studies.drift import migration
 from mixllm_engine.evaluation.studies.figures import collect, show, write
 from mixllm_engine.evaluation.studies.shares import by_window, queries_until
 from mixllm_engine.evaluation.studies.variants import changed, components, ready_for_drift
+from mixllm_engine.evaluation.systems import lineup
 from mixllm_engine.testing import HashingEncoder
 from tests.evaluation import synthetic
 
@@ -191,3 +192,12 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=250)
     assert __main__.main(["drift", str(tmp_path / "none.txt"), "--quiet"], console) == 1
     assert "a table's file ends in" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_everybody_plays_with_and_without_load() -> None:
+    pool, seeds = synthetic.pool(60), Seeds(values=(1,))
+    names = set(lineup(domains=True))
+    for study, extra in ((studies.overall, set()), (studies.latency, {"late", "p95_s"})):
+        found = by_key(study(pool, synthetic.bench(), seeds))
+        measures = {"cost@97.25", "cost@99", "cost@100", "area", "AIQ", "quality", *extra}
+        assert {(name, measure) for name in names for measure in measures} <= {key[1:] for key in found}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from mixllm_engine.errors import ConfigError
 from mixllm_engine.evaluation.contest.intervals import Outcomes
-from mixllm_engine.evaluation.contest.measures import cheapest, measures
+from mixllm_engine.evaluation.contest.measures import cheapest
 from mixllm_engine.evaluation.contest.run import Curve, curve
 from mixllm_engine.evaluation.contest.task import Task
 from mixllm_engine.evaluation.contest.traffic import Traffic
 from mixllm_engine.evaluation.parallel import each
 from mixllm_engine.evaluation.pools import FullFeedback
-from mixllm_engine.evaluation.studies.figures import Figure, collect
 from mixllm_engine.evaluation.systems import lineup
 from mixllm_engine.evaluation.workbench import Workbench
 from mixllm_engine.types import Vector
@@ -97,8 +96,17 @@ def hold(data: FullFeedback, bench: Workbench, rules: Rules, *, jobs: int = 1, p
     -------
     list of Round
         In the order of the seeds.
+
+    Raises
+    ------
+    ConfigError
+        If a system is unknown.
     """
-    names = rules.systems or tuple(lineup(domains=data.domains is not None))
+    known = tuple(lineup(domains=data.domains is not None))
+    names = rules.systems or known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no system {unknown[0]!r}; there are {', '.join(known)}")
     games = [(seed, name) for seed in rules.seeds for name in names]
     bench.encoder.remember(data.texts, progress=progress)
     play = partial(_play, data=data, bench=bench, rules=rules)
@@ -119,12 +127,3 @@ def _play(game: tuple[int, str], *, data: FullFeedback, bench: Workbench, rules:
 def _task(seed: int, data: FullFeedback, bench: Workbench, rules: Rules) -> Task:
     traffic = None if rules.max_wait_s is None else Traffic.of(data, max_wait_s=rules.max_wait_s)
     return Task.split(data, bench, share=rules.share, seed=seed, traffic=traffic)
-
-
-def figures(rounds: Sequence[Round], rules: Rules) -> list[Figure]:
-    """Return what was measured, by system."""
-    by_seed = [
-        {(rules.setting, name, measure): value for (name, measure), value in measures(one.curves, one.task).items()}
-        for one in rounds
-    ]
-    return collect("overall", rounds[0].task.stream.name, by_seed)

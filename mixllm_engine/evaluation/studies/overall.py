@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mixllm_engine.evaluation.contest.overall import Rules, figures, hold
+from mixllm_engine.evaluation.contest.measures import measures
+from mixllm_engine.evaluation.contest.overall import Rules, hold
 from mixllm_engine.evaluation.pools import FullFeedback
-from mixllm_engine.evaluation.studies.figures import Figure
+from mixllm_engine.evaluation.studies.figures import Figure, collect
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.workbench import Workbench
 
@@ -22,4 +23,9 @@ def latency(data: FullFeedback, bench: Workbench, seeds: Seeds) -> list[Figure]:
 
 
 def _contest(data: FullFeedback, bench: Workbench, seeds: Seeds, rules: Rules) -> list[Figure]:
-    return figures(hold(data, bench, rules, jobs=seeds.jobs, progress=seeds.progress), rules)
+    rounds = hold(data, bench, rules, jobs=seeds.jobs, progress=seeds.progress)
+    by_seed = [
+        {(rules.setting, name, measure): value for (name, measure), value in measures(one.curves, one.task).items()}
+        for one in rounds
+    ]
+    return collect("overall", data.name, by_seed)
