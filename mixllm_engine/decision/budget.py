@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from mixllm_engine.config import BudgetWord
+from mixllm_engine.config import BUDGET_WORDS, BudgetWord
 from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.errors import ConfigError
 from mixllm_engine.types import Matrix, Vector
@@ -73,6 +74,11 @@ class SpendCurve:
             dearest_usd=float(cost_usd.mean(axis=0).max()),
         )
 
+    @cached_property
+    def by_word(self) -> Mapping[BudgetWord, float]:
+        """What each word stands for: its lambda."""
+        return {word: self.willingness_for(share * self.dearest_usd) for word, share in SPEND_SHARE.items()}
+
     def willingness_for(self, cost_usd: float) -> float:
         """Return the largest lambda whose mean cost stays within a number of dollars per query."""
         within = int(np.searchsorted(self.cost_usd, cost_usd, side="right")) - 1
@@ -82,8 +88,8 @@ class SpendCurve:
 def check_budget(budget: Budget) -> Budget:
     """Return a budget that is a known word or a positive number of dollars, or raise `ConfigError`."""
     if isinstance(budget, str):
-        if budget not in get_args(BudgetWord):
-            allowed = ", ".join(map(repr, get_args(BudgetWord)))
+        if budget not in BUDGET_WORDS:
+            allowed = ", ".join(map(repr, BUDGET_WORDS))
             raise ConfigError(f"unknown budget {budget!r}; allowed: {allowed}, or dollars per query such as 0.002")
         return budget
     number = _number(budget, "budget")
@@ -129,9 +135,7 @@ class Budgets:
     def willingness(self, budget: Budget) -> float:
         """Return lambda on the pool's own scale for a checked budget."""
         if isinstance(budget, str):
-            if self.curve is None:
-                return UNCALIBRATED[budget]
-            return self.curve.willingness_for(SPEND_SHARE[budget] * self.curve.dearest_usd)
+            return (self.curve.by_word if self.curve else UNCALIBRATED)[budget]
         start = self.curve.willingness_for(budget) if self.curve else UNCALIBRATED["medium"]
         return start * math.exp(-self._dual.get(budget, 0.0))
 

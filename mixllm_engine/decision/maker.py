@@ -1,30 +1,33 @@
-"""From one query's context to a decision: predictions, budget, exclusions, session and exploration come together."""
+"""From one query's context to a decision: predictions, budget, exclusions, session and exploration come together.
+
+What lives for one decision is a named tuple, which is made in half the time of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mixllm_engine.candidates import Pool
-from mixllm_engine.config import RouterConfig
+from mixllm_engine.config import ExplorationConfig, RouterConfig
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_willingness
 from mixllm_engine.decision.choice import Choice, choose, first, rank
-from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, Timing, optimism, score, trade_weights
+from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score, trade_weights
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.encoding.context import Context
 from mixllm_engine.errors import ConfigError, ContextWindowError, NoEligibleCandidateError
-from mixllm_engine.prediction.predictor import Predictor
+from mixllm_engine.prediction.predictor import Prediction, Predictor
 from mixllm_engine.types import Decision, Vector
 from mixllm_engine.waiting.cooldown import Cooldowns
 from mixllm_engine.waiting.load import Load
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What a caller may say about one decision; see `Router.decide`."""
 
     budget: Budget | None = None
@@ -37,17 +40,36 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Standing:
-    """How the candidates stand for one query: scores, how much better each may be, labels so far and the fewest of all.
+class _Experience:
+    """How much is known of the candidates: labels, the fewest of all, and what quality is given in advance."""
 
-    With Thompson sampling also the standard deviation of the score that is drawn from. Arrays are of shape (K,).
-    """
-
-    scores: Scores
-    hope: Vector
     labels: Vector
     fewest: float
+    advance: Vector | None
+
+    @classmethod
+    def of(cls, labels: Vector, config: ExplorationConfig) -> _Experience:
+        fewest = float(labels.min())
+        return cls(labels=labels, fewest=fewest, advance=optimism(labels, config) if fewest < KNOWN else None)
+
+
+class _Standing(NamedTuple):
+    """How the candidates stand for one query: what is known of them, what is expected, and what that is worth.
+
+    With Thompson sampling also the standard deviation, shape (K,), of the total that is drawn from.
+    """
+
+    experience: _Experience
+    prediction: Prediction
+    scores: Scores
+    on_quality: float
     deviation: Vector | None = None
+
+    @property
+    def hope(self) -> Vector:
+        """How much more each may be worth: two deviations of a reward in [0, 1], whose own is at most 1/2."""
+        hope: Vector = self.on_quality * np.sqrt(self.prediction.leverage)
+        return hope
 
 
 class DecisionMaker:
@@ -77,6 +99,7 @@ class DecisionMaker:
         self.budgets = Budgets()
         self.draws: dict[str, int] = {}  # exploring draws so far
         self._rng = rng
+        self._experience = _Experience.of(np.zeros(len(pool)), exploration)
 
     def change_pool(self, pool: Pool) -> None:
         """Follow a changed pool."""
@@ -97,15 +120,9 @@ class DecisionMaker:
         stay = self.sessions.get(request.session)
         prices = input_price(self.pool, stay, context.prompt_tokens)
         prediction = predictor.predict(context.features, context.prompt_tokens, prices)
-        timing = Timing(
-            waiting_s=self.load.waiting_s(prediction.response_tokens),
-            startup_s=self.load.startup_s,
-            tokens_per_s=self.load.tokens_per_s,
-        )
+        timing = self.load.timing(prediction.response_tokens)
         max_wait_s = self._max_wait_s(request)
-        labels = predictor.quality.count
-        fewest = float(labels.min())
-        given = fewest < KNOWN and not context.in_tool_loop
+        experience = self._known(predictor.quality.count)
         scores = score(
             prediction,
             timing,
@@ -114,15 +131,15 @@ class DecisionMaker:
             reference_cost_usd=reference_cost_usd,
             max_wait_s=max_wait_s,
             feedback=feedback,
-            advance=optimism(labels, self.config.exploration) if given else None,
+            advance=None if context.in_tool_loop else experience.advance,
         )
         reasons = self._excluded(context, request, now)
         on_quality, deviation = trade_weights(willingness)[0], None
         if self._sampled_widths is not None:
             deviation = spread(prediction, timing, self._scoring, self._sampled_widths, on_quality, max_wait_s)
-        # How much more it may be worth: two standard deviations of a reward in [0, 1], whose own is at most 1/2.
-        hope = on_quality * np.sqrt(prediction.leverage)
-        standing = _Standing(scores=scores, hope=hope, labels=labels, fewest=fewest, deviation=deviation)
+        standing = _Standing(
+            experience=experience, prediction=prediction, scores=scores, on_quality=on_quality, deviation=deviation
+        )
         choice, why = self._choose(standing, reasons, context, request.force, stay)
         names = self.pool.names
         chosen = names[choice.ranking[0]]
@@ -142,6 +159,12 @@ class DecisionMaker:
             willingness_to_pay=willingness,
             time_s=now,
         )
+
+    def _known(self, labels: Vector) -> _Experience:
+        """Return what follows from the numbers of labels; it is worked out once for each array of them."""
+        if labels is not self._experience.labels:
+            self._experience = _Experience.of(labels, self.config.exploration)
+        return self._experience
 
     def _willingness(self, request: Request, reference_cost_usd: float) -> tuple[Budget | None, float]:
         if request.willingness_to_pay is not None:
@@ -206,12 +229,13 @@ class DecisionMaker:
     def _new(self, ranking: Sequence[int], standing: _Standing) -> list[int]:
         """Return the candidates worth an exploring draw: few labels, few draws, and still some hope to be the best."""
         pulls = self.config.exploration.pulls
-        if not pulls or standing.fewest >= pulls:
+        if not pulls or standing.experience.fewest >= pulls:
             return []
         # What is given in advance to another is no reason to give somebody up.
         draws, names, known = self.draws, self.pool.names, standing.scores.without_optimism
-        unknown = (standing.labels < pulls) & (known + standing.hope >= known[ranking].max())
-        return [p for p in sorted(ranking) if unknown[p] and draws.get(names[p], 0) < pulls]
+        eligible = np.array(ranking)
+        unknown = (standing.experience.labels < pulls) & (known + standing.hope >= known[eligible].max())
+        return [p for p in sorted(eligible[unknown[eligible]].tolist()) if draws.get(names[p], 0) < pulls]
 
     def _nobody(self, reasons: Mapping[int, str], context: Context) -> NoEligibleCandidateError:
         names = self.pool.names

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from mixllm_engine.candidates import Pool
 from mixllm_engine.config import DecisionConfig, ExplorationConfig
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.types import Score, Vector
+from mixllm_engine.waiting.timing import Timing, log_tokens_within
 
 # exp() overflows a float64 beyond 709.8; two candidates so late are equally hopeless.
 _MAX_EXPONENT = 700.0
@@ -27,27 +27,7 @@ _MAX_EXPONENT = 700.0
 KNOWN: Final = 200.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """What is known of the candidates' speed, each of shape (K,).
-
-    Attributes
-    ----------
-    waiting_s : array
-        w_l: expected wait before a new call starts.
-    startup_s : array
-        Time until the first token.
-    tokens_per_s : array
-        Generation speed.
-    """
-
-    waiting_s: Vector
-    startup_s: Vector
-    tokens_per_s: Vector
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
+class Scores(NamedTuple):
     """All parts of the score, each of shape (K,) in the order of the pool.
 
     No `feedback` means none was learned, no `optimism` that nobody is given anything in advance.
@@ -100,10 +80,11 @@ def score(
     """
     unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
     on_quality, on_cost = trade_weights(willingness_to_pay)
-    trade = on_quality * prediction.quality - (on_cost / unit) * prediction.cost_usd
+    worth = on_quality * prediction.quality
+    trade = worth - (on_cost / unit) * prediction.cost_usd
     square = config.uncertainty == "square"
     uncertainty = prediction.leverage if square else np.sqrt(prediction.leverage)
-    penalty = _penalty(prediction, timing, config, max_wait_s, on_quality)
+    penalty = _penalty(prediction, timing, config, max_wait_s, worth)
     total = trade + config.uncertainty_weight * uncertainty - config.penalty_weight * penalty
     if feedback is not None:
         total = total + feedback
@@ -158,28 +139,26 @@ def trade_weights(willingness_to_pay: float) -> tuple[float, float]:
 
 
 def _penalty(
-    prediction: Prediction, timing: Timing, config: DecisionConfig, max_wait_s: float | None, on_quality: float
+    prediction: Prediction, timing: Timing, config: DecisionConfig, max_wait_s: float | None, worth: Vector
 ) -> Vector:
     if max_wait_s is None or config.penalty == "none":
-        return np.zeros_like(prediction.quality)
+        return np.zeros_like(worth)
     if config.penalty == "exponential":  # paper, equation 11
         exponent = config.penalty_rate * (timing.waiting_s - config.tolerance * max_wait_s)
         late: Vector = np.exp(np.minimum(exponent, _MAX_EXPONENT))
         return late
     # A late answer is worth nothing, so the expected quality is p P(T <= tau); the penalty is what that takes away.
-    lost: Vector = on_quality * prediction.quality * (1.0 - in_time(prediction, timing, max_wait_s))
-    return lost
+    return worth * lateness(prediction, timing, max_wait_s)
 
 
-def in_time(prediction: Prediction, timing: Timing, max_wait_s: float) -> Vector:
-    """Return P(T <= tau), shape (K,), for T = wait + start-up + length / speed with a log-normal length."""
-    generating = np.maximum(max_wait_s - timing.waiting_s - timing.startup_s, 1e-9)
-    spare = np.log(generating * timing.tokens_per_s) - prediction.log_length
-    return normal_distribution(spare / np.maximum(prediction.length_deviation, 1e-6))
+def lateness(prediction: Prediction, timing: Timing, max_wait_s: float) -> Vector:
+    """Return P(T > tau), shape (K,), for T = wait + start-up + length / speed with a log-normal length."""
+    beyond = prediction.log_length - log_tokens_within(timing, max_wait_s)
+    return normal_distribution(beyond / prediction.length_deviation)
 
 
 def normal_distribution(z: Vector) -> Vector:
-    """Return the standard normal distribution function to 1.4e-4, in a form that is one vector operation.
+    """Return the standard normal distribution function to 1.4e-4, in few vector operations.
 
     References
     ----------
@@ -190,8 +169,8 @@ def normal_distribution(z: Vector) -> Vector:
     >>> normal_distribution(np.array([-1.0, 0.0, 1.0])).round(3)
     array([0.159, 0.5  , 0.841])
     """
-    bounded = np.minimum(np.maximum(z, -8.0), 8.0)
-    probability: Vector = 1.0 / (1.0 + np.exp(-bounded * (1.5976 + 0.07056 * bounded * bounded)))
+    # The logistic function of y is (1 + tanh(y / 2)) / 2, and tanh never overflows.
+    probability: Vector = 0.5 + 0.5 * np.tanh(z * (0.5 * 1.5976 + 0.5 * 0.07056 * (z * z)))
     return probability
 
 
@@ -202,28 +181,28 @@ class ScoreTable(Mapping[str, Score]):
         self, pool: Pool, prediction: Prediction, timing: Timing, scores: Scores, reasons: Mapping[int, str]
     ) -> None:
         self._pool = pool
-        self._prediction = prediction
-        self._timing = timing
-        self._scores = scores
         self._reasons = reasons
+        # All that is kept of a decision that stays in memory: what else a prediction holds may go.
+        self._columns = {
+            "quality": prediction.quality,
+            "response_tokens": prediction.response_tokens,
+            "cost_usd": prediction.cost_usd,
+            "uncertainty": scores.uncertainty,
+            "waiting_s": timing.waiting_s,
+            "trade": scores.trade,
+            "penalty": scores.penalty,
+            "total": scores.total,
+        }
+        if scores.feedback is not None:
+            self._columns["feedback"] = scores.feedback
+        if scores.optimism is not None:
+            self._columns["optimism"] = scores.optimism
 
     def __getitem__(self, name: str) -> Score:
         """Return one candidate's score."""
         position = self._pool.index[name]
-        return Score(
-            quality=float(self._prediction.quality[position]),
-            response_tokens=float(self._prediction.response_tokens[position]),
-            cost_usd=float(self._prediction.cost_usd[position]),
-            uncertainty=float(self._scores.uncertainty[position]),
-            waiting_s=float(self._timing.waiting_s[position]),
-            trade=float(self._scores.trade[position]),
-            penalty=float(self._scores.penalty[position]),
-            total=float(self._scores.total[position]),
-            feedback=0.0 if self._scores.feedback is None else float(self._scores.feedback[position]),
-            optimism=0.0 if self._scores.optimism is None else float(self._scores.optimism[position]),
-            eligible=position not in self._reasons,
-            reason=self._reasons.get(position, ""),
-        )
+        parts = {part: float(column[position]) for part, column in self._columns.items()}
+        return Score(**parts, eligible=position not in self._reasons, reason=self._reasons.get(position, ""))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order of the pool."""

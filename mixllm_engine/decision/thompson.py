@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixllm_engine.config import DecisionConfig
-from mixllm_engine.decision.score import Timing, in_time
+from mixllm_engine.decision.score import lateness
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.types import Vector
+from mixllm_engine.waiting.timing import Timing
 
 # Ends of the panels, in standard deviations from each mean. The best of many candidates lies far out and is narrow.
 _PANELS = np.array([-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0])
@@ -94,7 +95,7 @@ def spread(
     """
     deviation: Vector = scale * on_quality * np.sqrt(prediction.leverage)
     if config.penalty == "deadline" and max_wait_s is not None:
-        late = 1.0 - in_time(prediction, timing, max_wait_s)
+        late = lateness(prediction, timing, max_wait_s)
         deviation = deviation * np.abs(1.0 - config.penalty_weight * late)
     return deviation
 

@@ -8,10 +8,9 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,7 @@ _BATCHES_IN_CHUNK = 16
 _CACHED_TEXTS = 512
 
 
-@dataclass(frozen=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """A query that can be decided on.
 
     Attributes
@@ -95,7 +93,7 @@ class ContextMaker:
             raise QueryError("prompt_tokens and max_output_tokens must be at least 0")
         return Context(
             embedding=embedding,
-            features=self.features(embedding[None, :])[0],
+            features=self.features(embedding),
             prompt_tokens=int(prompt_tokens),
             max_output_tokens=int(query.max_output_tokens or 0),
             needs=frozenset(query.needs),
@@ -162,7 +160,7 @@ class ContextMaker:
         if embedding.shape != (self.features.input_dimension,):
             expected = self.features.input_dimension
             raise QueryError(f"the embedding has shape {embedding.shape}, this router's encoder makes ({expected},)")
-        norm = math.sqrt(embedding @ embedding)
+        norm = math.sqrt(embedding.dot(embedding))
         if not math.isfinite(norm) or norm == 0.0:
             raise QueryError("the embedding must be finite and not all zero")
         return embedding / norm, 0

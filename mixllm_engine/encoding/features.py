@@ -66,25 +66,27 @@ class FeatureMap:
 
     @cached_property
     def _directions(self) -> Matrix:
-        """Domains and components side by side, so that one product serves both, shape (d, m + k)."""
-        return np.concatenate([self.domains.T, self.components], axis=1)
+        """Nothing, the domains and the components side by side, so that one product serves all, shape (d, 1 + m + k).
+
+        Nothing less -1 is the constant 1.
+        """
+        rows = np.concatenate([np.zeros((1, self.input_dimension)), self.domains, self.components.T])
+        return rows.T  # each direction lies in one piece of memory
 
     @cached_property
     def _origin(self) -> Vector:
-        """What is subtracted: the projected mean, and the highest exponent there can be, lest exp() overflows."""
+        """What is subtracted: -1, the highest exponent there can be, lest exp() overflows, and the projected mean."""
         highest = (np.linalg.norm(self.domains, axis=1) + self.bias).max(initial=0.0)
-        return np.concatenate([highest - self.bias, self.mean @ self.components])
+        return np.concatenate([[-1.0], highest - self.bias, self.mean @ self.components])
 
     def __call__(self, embeddings: npt.NDArray[np.floating]) -> Matrix:
-        """Map embeddings of shape (n, d) to contexts of shape (n, `dimension`)."""
-        domains = self.domains.shape[0]
-        context = np.empty((embeddings.shape[0], self.dimension))
-        context[:, 0] = 1.0
-        context[:, 1:] = embeddings @ self._directions - self._origin
-        if domains:
-            weights = np.exp(context[:, 1 : domains + 1])  # of at most 0
-            context[:, 1 : domains + 1] = weights / weights.sum(axis=1, keepdims=True)
-        return context
+        """Map embeddings to contexts: shape (d,) to (`dimension`,), or (n, d) to (n, `dimension`)."""
+        contexts: Matrix = embeddings.dot(self._directions) - self._origin
+        if len(self.domains):
+            shares = contexts[..., 1 : len(self.domains) + 1]
+            np.exp(shares, out=shares)  # of at most 0
+            shares /= shares.sum(axis=-1, keepdims=True)
+        return contexts
 
     @classmethod
     def fit(

@@ -96,7 +96,7 @@ class FrozenPolicy:
         embedding = log.embeddings[row].astype(np.float64)
         context = Context(
             embedding=embedding,
-            features=learner.features(embedding[None, :])[0],
+            features=learner.features(embedding),
             prompt_tokens=int(log.prompt_tokens[row]),
             max_output_tokens=0,
             needs=frozenset(),

@@ -300,7 +300,7 @@ class Learner:
                 self._add(row.outcome.candidate, HeadStatistics.empty(len(context)), length)
 
     def _context(self, embedding: StoredEmbedding) -> Vector:
-        context: Vector = self.features(embedding.astype(np.float64)[None, :])[0]
+        context: Vector = self.features(embedding.astype(np.float64))
         return context
 
     def _add(self, name: str, quality: HeadStatistics, length: HeadStatistics) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ _PRIOR_LENGTH_VARIANCE = 0.5
 _VARIANCE_STRENGTH = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(NamedTuple):
     """Predictions for one query, each of shape (K,) in the order of the pool.
 
     Attributes
@@ -156,7 +155,7 @@ class Predictor:
         """Add statistics to both heads of a candidate."""
         self.quality.add(position, quality)
         self.length.add(position, length)
-        self._refresh_length_variance()
+        self._refresh_length_variance(position)
 
     def fade_quality(self, position: int, count: float) -> None:
         """Let what was learned of a candidate's quality weigh no more than so many labels."""
@@ -175,7 +174,7 @@ class Predictor:
         """Expect of a candidate that was never observed what is expected of a sibling."""
         self.quality.set_prior(position, self.quality.weights[sibling])
         self.length.set_prior(position, self.length.weights[sibling])
-        self._refresh_length_variance()
+        self._refresh_length_variance(position)
 
     # -- for what learns by gradient; see `prediction.neural` ---------------------------------------------------------
 

@@ -30,10 +30,11 @@ class MemoryStore:
     Parameters
     ----------
     capacity : int
-        Decisions that are held; feedback for older ones raises `UnknownDecisionError`. What they taught stays.
+        Decisions that are held, with their scores some 4 kB each for ten candidates; feedback for older ones raises
+        `UnknownDecisionError`. What they taught stays.
     """
 
-    def __init__(self, capacity: int = 100_000) -> None:
+    def __init__(self, capacity: int = 20_000) -> None:
         self.identity = secrets.token_hex(16)
         self.capacity = capacity
         self._lock = threading.Lock()

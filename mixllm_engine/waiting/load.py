@@ -7,6 +7,7 @@ refreshed every few seconds sends the whole burst to one of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from mixllm_engine.candidates import Pool
 from mixllm_engine.config import WaitingConfig
 from mixllm_engine.prediction.priors import TYPICAL_RESPONSE_TOKENS
 from mixllm_engine.types import Vector
+from mixllm_engine.waiting.timing import Timing
 
 
 class Load:
@@ -37,13 +39,14 @@ class Load:
     def attach(self, pool: Pool) -> None:
         """Follow a changed pool; what is known of the candidates that stay is kept."""
         self.pool = pool
-        self.startup_s = np.array(
-            [self.config.startup_s if c.startup_s is None else c.startup_s for c in pool.candidates]
+        default_s = self.config.startup_s
+        self._without_queue = Timing(
+            waiting_s=np.zeros(len(pool)),
+            startup_s=np.array([default_s if c.startup_s is None else c.startup_s for c in pool.candidates]),
+            tokens_per_s=np.array([self._speed(name) for name in pool.names]),
         )
-        self.tokens_per_s = np.array([self._speed(name) for name in pool.names])
         self._counts = np.array([self._in_flight.get(name, 0) for name in pool.names], dtype=np.float64)
         self._most = float(self._counts.max())
-        self._no_wait = np.zeros(len(pool))
 
     def dispatched(self, name: str) -> None:
         """Count a call that begins."""
@@ -69,13 +72,17 @@ class Load:
         if name not in self.pool.index or response_tokens < 1:
             return
         position = self.pool.index[name]
-        generating = max(latency_s - float(self.startup_s[position]), 1e-3)
+        generating = max(latency_s - float(self._without_queue.startup_s[position]), 1e-3)
         self._tokens[name] = self._tokens.get(name, 0.0) + response_tokens
         self._seconds[name] = self._seconds.get(name, 0.0) + generating
-        self.tokens_per_s[position] = self._speed(name)
+        speeds = self._without_queue.tokens_per_s.copy()
+        speeds[position] = self._speed(name)
+        self._without_queue = replace(self._without_queue, tokens_per_s=speeds)
 
-    def waiting_s(self, typical_tokens: Sequence[float] | Vector) -> Vector:
-        """Return how long a new call waits before it starts, shape (K,).
+    def timing(self, typical_tokens: Sequence[float] | Vector) -> Timing:
+        """Return how long a new call waits before it starts, and how fast it is then.
+
+        While nobody queues and no speed changes, it is the same object.
 
         Parameters
         ----------
@@ -83,11 +90,11 @@ class Load:
             Expected length of the answers that are under way.
         """
         if self._most < self.config.concurrency:  # nobody queues: the common case
-            return self._no_wait
+            return self._without_queue
         queued = self._counts - (self.config.concurrency - 1)
-        service_s = self.startup_s + np.asarray(typical_tokens) / self.tokens_per_s
-        waiting: Vector = np.maximum(queued, 0.0) * service_s / self.config.concurrency
-        return waiting
+        alone = self._without_queue
+        service_s = alone.startup_s + np.asarray(typical_tokens) / alone.tokens_per_s
+        return replace(alone, waiting_s=np.maximum(queued, 0.0) * service_s / self.config.concurrency)
 
     def _speed(self, name: str) -> float:
         given = self.pool[name].tokens_per_s

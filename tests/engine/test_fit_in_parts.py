@@ -99,7 +99,7 @@ def test_a_hundred_thousand_rows_are_never_held_at_once(capsys: pytest.CaptureFi
     assert max(encoder.calls) <= 64 and sum(encoder.calls) == rows
     embeddings = rows * 384 * 4
     assert peak < embeddings / 3  # the embeddings alone would be 154 MB; the table's own numbers are 17 MB
-    assert "encoding queries" in capsys.readouterr().out
+    assert "encoding queries" in capsys.readouterr().err
 
 
 def test_encoding_does_not_run_far_ahead_of_who_takes_the_result() -> None:

@@ -388,6 +388,6 @@ def test_it_is_off_by_default_and_other_heads_are_refused() -> None:
 def test_a_progress_bar_is_shown_where_it_is_wished_for(capsys: pytest.CaptureFixture[str]) -> None:
     router = tiny_router(config=config())
     router.fit(table(4), progress=False)
-    assert "training" not in capsys.readouterr().out
+    assert "training" not in capsys.readouterr().err
     router.fit(table(4), progress=True)
-    assert "training neural heads" in capsys.readouterr().out
+    assert "training neural heads" in capsys.readouterr().err

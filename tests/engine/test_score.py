@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mixllm_engine import RouterConfig
 from mixllm_engine.config import DecisionConfig, ExplorationConfig
-from mixllm_engine.decision.score import KNOWN, Scores, Timing, in_time, normal_distribution, optimism, score
+from mixllm_engine.decision.score import KNOWN, Scores, lateness, normal_distribution, optimism, score
 from mixllm_engine.prediction.predictor import Prediction
+from mixllm_engine.waiting.timing import Timing
 
 PAPER, DEFAULT = RouterConfig.paper().decision, RouterConfig.default().decision
 EXPLORATION = ExplorationConfig()
@@ -110,7 +111,7 @@ def test_a_longer_wait_is_never_better(config: DecisionConfig, p: float, c: floa
 def test_no_limit_means_no_penalty() -> None:
     parts = scored(DEFAULT, prediction([0.5], [0.001]), timing(1, 1e5), max_wait_s=None)
     assert parts.penalty.tolist() == [0.0]
-    assert in_time(prediction([0.5], [0.001]), timing(1, 1e5), 10.0)[0] < 1e-6
+    assert lateness(prediction([0.5], [0.001]), timing(1, 1e5), 10.0)[0] > 1 - 1e-6
 
 
 def test_an_infinite_willingness_looks_at_quality_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from typing import Any
@@ -16,10 +15,11 @@ from pydantic import ValidationError
 from mixllm_engine import Query, RouterConfig
 from mixllm_engine.config import DecisionConfig
 from mixllm_engine.decision.choice import choose
-from mixllm_engine.decision.score import Timing, score
+from mixllm_engine.decision.score import score
 from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.testing import tiny_router
+from mixllm_engine.waiting.timing import Timing
 
 NAMES = ("a", "b", "c", "d")
 TOTAL = st.tuples(st.floats(-2.0, 2.0), st.floats(-4.0, 0.5).map(lambda power: 10.0**power))
@@ -130,7 +130,7 @@ def test_the_spread_is_how_the_total_moves_with_quality() -> None:
         terms: dict[str, Any] = {"willingness_to_pay": 3.0, "reference_cost_usd": 1.0, "max_wait_s": 10.0}
         return score(made, timing, config, **terms).total
 
-    moved = total(dataclasses.replace(prediction, quality=quality + 0.1)) - total(prediction)
+    moved = total(prediction._replace(quality=quality + 0.1)) - total(prediction)
     found = spread(prediction, timing, config, 0.5, 0.75, 10.0)
     assert found == pytest.approx(0.5 * np.array([0.2, 0.1, 0.3]) * moved / 0.1)
     assert found[2] < 0.4 * 0.5 * 0.3 * 0.75  # hardly ever in time

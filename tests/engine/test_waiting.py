@@ -15,15 +15,15 @@ def test_a_queue_builds_with_each_dispatch_and_shrinks_with_each_return() -> Non
     load = Load(Pool(tiny_pool()), WaitingConfig(concurrency=2, startup_s=1.0, tokens_per_s=100.0))
     waits = []
     for _ in range(4):
-        waits.append(float(load.waiting_s([100.0, 100.0])[0]))
+        waits.append(float(load.timing([100.0, 100.0]).waiting_s[0]))
         load.dispatched("cheap")
     # two calls are served at once; a service takes 1 + 100 / 100 s
     assert waits == [0.0, 0.0, 1.0, 2.0]
-    assert load.waiting_s([100.0, 100.0]).tolist() == [3.0, 0.0]
+    assert load.timing([100.0, 100.0]).waiting_s.tolist() == [3.0, 0.0]
     for _ in range(6):
         load.returned("cheap")
     assert load.in_flight("cheap") == 0
-    assert load.waiting_s([100.0, 100.0]).tolist() == [0.0, 0.0]
+    assert load.timing([100.0, 100.0]).waiting_s.tolist() == [0.0, 0.0]
 
 
 def test_speed_is_learned_from_answers_unless_it_is_given() -> None:
@@ -31,8 +31,8 @@ def test_speed_is_learned_from_answers_unless_it_is_given() -> None:
     load = Load(Pool([fast, slow]), WaitingConfig(tokens_per_s=50.0, startup_s=0.0, prior_calls=5))
     for _ in range(100):
         load.observe("cheap", 200, 1.0)
-    assert load.tokens_per_s[0] == pytest.approx((1500 + 20_000) / (30 + 100))
-    assert load.tokens_per_s[1] == 50.0
+    assert load.timing([200.0, 200.0]).tokens_per_s[0] == pytest.approx((1500 + 20_000) / (30 + 100))
+    assert load.timing([200.0, 200.0]).tokens_per_s[1] == 50.0
 
 
 def test_pauses_double_and_end_with_a_success() -> None:

@@ -1,0 +1,214 @@
+"""What decides quickly, with arrays and things worked out ahead, equals the formulas written out for one candidate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mixllm_engine import Candidate, Decision, Outcome, Query, Router, RouterConfig, Score
+from mixllm_engine.config import BUDGET_WORDS
+from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.prediction.heads import HeadBank
+from mixllm_engine.prediction.symmetric import Triangle
+from mixllm_engine.testing import HashingEncoder
+from mixllm_engine.types import Matrix, Vector
+
+DEFAULT, PAPER = RouterConfig.default(), RouterConfig.paper()
+CONFIGS = [
+    RouterConfig.model_validate({"waiting": {"concurrency": 2}, "exploration": {"pulls": 2}}),
+    RouterConfig.model_validate({"exploration": {"mode": "none"}, "decision": {"max_wait_s": 5.0}}),
+    PAPER,
+    PAPER.model_copy(update={"learning": DEFAULT.learning, "decision": DEFAULT.decision}),
+]
+PARTS = [field.name for field in fields(Score) if field.name not in ("eligible", "reason")]
+
+
+def context(features: FeatureMap, embedding: Vector) -> Vector:
+    """Return phi(e) = [1, softmax over domains, principal components]."""
+    shares = [math.exp(mu @ embedding + b) for mu, b in zip(features.domains, features.bias, strict=True)]
+    components = [float((embedding - features.mean) @ direction) for direction in features.components.T]
+    return np.array([1.0, *(share / sum(shares) for share in shares), *components])
+
+
+def solved(bank: HeadBank, position: int) -> tuple[Matrix, Vector]:
+    """Return A and theta of a head from its sums and its prior."""
+    sums, prior = bank.statistics(position), np.diag(bank.prior_precision)
+    precision = prior + sums.gram
+    return precision, np.linalg.solve(precision, prior @ bank.prior_means[position] + sums.moment)
+
+
+def length_variance(bank: HeadBank, position: int) -> float:
+    """Return the mean squared residual, with a prior of 0.5 that counts for ten observations."""
+    sums, theta = bank.statistics(position), solved(bank, position)[1]
+    residual = sums.square - 2.0 * theta @ sums.moment + theta @ sums.gram @ theta
+    return (max(float(residual), 0.0) + 5.0) / (sums.count + 10.0)
+
+
+def normal_distribution(z: float) -> float:
+    """Return Bowling's logistic approximation."""
+    z = min(max(z, -8.0), 8.0)
+    return 1.0 / (1.0 + math.exp(-z * (1.5976 + 0.07056 * z * z)))
+
+
+class Reference:
+    """One candidate's score by the book; it knows of the calls what the test made of them."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.in_flight: dict[str, int] = {}
+        self.answers: dict[str, list[tuple[float, float]]] = {}
+
+    def tokens_per_s(self, name: str) -> float:
+        waiting = self.router.config.waiting
+        prior = waiting.prior_calls * 300.0
+        seconds = [max(latency_s - waiting.startup_s, 1e-3) for _, latency_s in self.answers.get(name, [])]
+        tokens = [tokens for tokens, _ in self.answers.get(name, [])]
+        return (prior + sum(tokens)) / (prior / waiting.tokens_per_s + sum(seconds))
+
+    def score(self, name: str, query: Query, willingness: float, max_wait_s: float, feedback: float) -> Score:
+        router, config, waiting = self.router, self.router.config.decision, self.router.config.waiting
+        learner, exploration = router._learner, router.config.exploration
+        position = router._pool.index[name]
+        candidate, embedding = router._pool[name], np.asarray(query.embedding, dtype=np.float64)
+        x = context(learner.features, embedding / math.sqrt(embedding @ embedding))
+
+        precision, theta = solved(learner.predictor.quality, position)
+        quality = min(max(float(theta @ x), 0.0), 1.0)
+        leverage = float(x @ np.linalg.solve(precision, x))
+        log_length = min(max(float(solved(learner.predictor.length, position)[1] @ x), 0.0), 15.0)
+        variance = length_variance(learner.predictor.length, position)
+        tokens = min(math.exp(log_length + variance / 2.0), candidate.max_output_tokens or math.inf)
+        assert query.prompt_tokens is not None
+        assert candidate.input_usd_per_mtok is not None
+        assert candidate.output_usd_per_mtok is not None
+        cost_usd = (query.prompt_tokens * candidate.input_usd_per_mtok + tokens * candidate.output_usd_per_mtok) / 1e6
+
+        speed = self.tokens_per_s(name)
+        queued = max(self.in_flight.get(name, 0) - (waiting.concurrency - 1), 0)
+        waiting_s = queued * (waiting.startup_s + tokens / speed) / waiting.concurrency
+
+        on_quality, on_cost = willingness / (willingness + 1.0), 1.0 / (willingness + 1.0)
+        unit = learner.reference_cost_usd if config.cost_scale == "pool" else 1.0
+        trade = on_quality * quality - on_cost * cost_usd / unit
+        uncertainty = leverage if config.uncertainty == "square" else math.sqrt(leverage)
+        if config.penalty == "exponential":
+            penalty = math.exp(min(config.penalty_rate * (waiting_s - config.tolerance * max_wait_s), 700.0))
+        else:
+            longest = max(max_wait_s - waiting_s - waiting.startup_s, 1e-9) * speed
+            in_time = normal_distribution((math.log(longest) - log_length) / math.sqrt(variance))
+            penalty = on_quality * quality * (1.0 - in_time)
+        labels, optimism = learner.predictor.quality.statistics(position).count, 0.0
+        if exploration.mode == "ucb" and exploration.pulls <= labels < 200.0:
+            advance = 1.0 / math.sqrt(labels + 2.0) - 1.0 / math.sqrt(202.0)
+            optimism = on_quality * exploration.optimism * advance
+        alpha = config.uncertainty_weight if exploration.mode == "ucb" else 0.0
+        return Score(
+            quality=quality,
+            response_tokens=tokens,
+            cost_usd=cost_usd,
+            uncertainty=uncertainty,
+            waiting_s=waiting_s,
+            trade=trade,
+            penalty=penalty,
+            total=trade + alpha * uncertainty - config.penalty_weight * penalty + feedback + optimism,
+            feedback=feedback,
+            optimism=optimism,
+        )
+
+    def check(self, decision: Decision, query: Query, max_wait_s: float) -> None:
+        for name, found in decision.scores.items():
+            expected = self.score(name, query, decision.willingness_to_pay, max_wait_s, found.feedback)
+            for part in PARTS:
+                assert getattr(found, part) == pytest.approx(getattr(expected, part), rel=1e-9, abs=1e-9), (name, part)
+        best_first = sorted(decision.ranking, key=lambda name: (-decision.scores[name].total, name))
+        if not decision.explored:
+            assert list(decision.ranking) == best_first
+        else:
+            assert [name for name in best_first if name != decision.candidate] == list(decision.ranking[1:])
+
+
+def candidate(number: int) -> Candidate:
+    longest = 80 if number == 1 else None
+    return Candidate(
+        name=f"m{number}", model="m", input_usd_per_mtok=0.1 + number, output_usd_per_mtok=1.0 + 3.0 * number,
+        max_output_tokens=longest,
+    )  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(CONFIGS), st.integers(1, 5))
+def test_every_number_of_a_decision_is_that_of_the_formulas_after_any_history(
+    seed: int, config: RouterConfig, size: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    router = Router(map(candidate, range(size)), config=config, encoder=HashingEncoder(), seed=0, clock=lambda: 0.0)
+    reference, joined = Reference(router), size
+    for _ in range(12):
+        query = Query(embedding=rng.normal(size=64), prompt_tokens=int(rng.integers(1, 3000)))
+        max_wait_s = float(rng.choice([0.1, 3.0, 10.0, 60.0]))
+        decision = router.decide(query, max_wait_s=max_wait_s, budget=BUDGET_WORDS[rng.integers(5)])
+        reference.check(decision, query, max_wait_s)
+        name = decision.candidate
+        match rng.integers(6):
+            case 0 | 1:
+                router.feedback(decision, float(rng.random()))
+            case 2:
+                router.dispatched(decision.decision_id, name)
+                reference.in_flight[name] = reference.in_flight.get(name, 0) + 1
+            case 3:
+                answer = (int(rng.integers(1, 500)), float(rng.random() * 20.0))
+                brought = Outcome(candidate=name, response_tokens=answer[0], latency_s=answer[1], prompt_tokens=9)
+                router.observe(decision.decision_id, brought)
+                reference.answers.setdefault(name, []).append(answer)
+            case 4:
+                router.add_candidate(candidate(joined))
+                joined += 1
+            case _ if len(router.candidates) > 1:
+                router.remove_candidate(router.candidates[0].name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["clusters", "none"]))
+def test_one_embedding_is_mapped_like_many_and_like_the_formula(seed: int, domains: str) -> None:
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(30, 8))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    config = RouterConfig.model_validate({"features": {"domains": domains, "clusters": 3, "components": 4}}).features
+    features = FeatureMap.fit(embeddings, config)
+    expected = np.array([context(features, embedding) for embedding in embeddings])
+    assert features(embeddings) == pytest.approx(expected, abs=1e-12)
+    assert np.array([features(embedding) for embedding in embeddings]) == pytest.approx(expected, abs=1e-12)
+    assert (features(embeddings)[:, 0] == 1.0).all()
+
+
+SQUARES = st.integers(1, 6).flatmap(lambda d: arrays(np.float64, (3, d, d), elements=st.floats(-1e6, 1e6, width=32)))
+
+
+@settings(deadline=None)
+@given(SQUARES)
+def test_a_triangle_holds_all_of_a_symmetric_matrix(squares: Matrix) -> None:
+    matrices, x = squares + squares.transpose(0, 2, 1), squares[0, 0]
+    triangle = Triangle(len(x))
+    packed = triangle.pack(matrices)
+    assert packed.shape == (3, len(x) * (len(x) + 1) // 2)
+    assert np.array_equal(triangle.unpack(packed), matrices)  # bit by bit
+    forms = [x @ matrix @ x for matrix in matrices]
+    size = np.abs(matrices).sum(axis=(1, 2)) * np.abs(x).max() ** 2
+    assert (np.abs(packed @ triangle.products(x) - forms) <= 1e-14 * size).all()
+    assert np.array_equal(triangle.square(x), triangle.pack(np.outer(x, x)))
+
+
+def test_numbers_of_labels_are_replaced_and_never_changed() -> None:
+    bank, context = HeadBank(np.zeros((2, 3)), shrinkage=1.0, strength=1.0), np.array([1.0, 0.5, 0.0])
+    before = bank.count
+    bank.update(0, context, 1.0)
+    bank.add(1, bank.statistics(0))
+    bank.copy_head(0, bank, 1)
+    assert before.tolist() == [0.0, 0.0]
+    assert bank.count.tolist() == [1.0, 1.0]
