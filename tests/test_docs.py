@@ -12,8 +12,10 @@ import pytest
 from mixllm_engine.testing import Reply, ScriptedServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in ALL_PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)")
 
 
 @pytest.fixture
@@ -35,8 +37,13 @@ def test_every_block_runs(page: Path, provider: ScriptedServer, capsys: pytest.C
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page.name}:block {number}", "exec"), names)
-    assert blocks
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_the_readme_begins_with_what_a_user_wants() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mixllm_engine.testing import tiny_router
+from tests.evaluation.test_datasets import routerbench
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,18 +92,29 @@ def long_table(path: Path) -> Path:
     return path
 
 
-def test_evaluate_writes_a_report(tmp_path: Path) -> None:
-    table, out = long_table(tmp_path / "outcomes.csv"), tmp_path / "report"
+def routerbench_table(path: Path) -> Path:
+    """Write a table in RouterBench's published columns."""
+    frame = pd.concat([routerbench()] * 12, ignore_index=True)
+    frame["sample_id"] = [f"{name}.dev.{row}" for row, name in enumerate(frame["eval_name"])]
+    frame["prompt"] = [repr([f"poem number {row}"]) for row in range(len(frame))]
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize(("made", "llm"), [(long_table, "dear"), (routerbench_table, "mixtral-8x7b-chat")])
+def test_evaluate_writes_a_report(made: Callable[[Path], Path], llm: str, tmp_path: Path) -> None:
+    table, out = made(tmp_path / "outcomes.csv"), tmp_path / "report"
     some = [part for name in ("MixLLM", "oracle", "Zero mix", "best single") for part in ("--system", name)]
     done = mixllm("evaluate", str(table), "--splits", "2", "--jobs", "1", "--output", str(out), "--json", *some)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told == json.loads((out / "report.json").read_text())
     page = (out / "report.html").read_text()
-    assert "outcomes" in page
+    assert llm in page
     assert "10 s under load" in page
-    assert "poem" not in page  # no query is part of a report
+    assert "poem number" not in page  # no query is part of a report
     assert list(out.glob("*.png"))
+    assert "| **MixLLM** |" in (out / "report.md").read_text()
 
 
 def test_evaluate_judges_a_log(store: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from mixllm_engine.evaluation.report import (
 from mixllm_engine.evaluation.report.drawing import NARROW, WIDE, Sheet, drawn
 from mixllm_engine.evaluation.report.files import plain, plots
 from mixllm_engine.evaluation.report.labels import spread_out
+from mixllm_engine.evaluation.report.markdown import markdown
 from mixllm_engine.evaluation.report.markup import Markup, element
 from mixllm_engine.evaluation.report.model import MEASURES, OURS, Role
 from mixllm_engine.evaluation.report.palette import OTHERS, inks
@@ -575,3 +576,19 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch:
     with pytest.raises(ImportError, match=r"pip install \"mixllm\[evaluate\]\""):
         write_report(full(), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_markdown_has_a_row_for_everybody_and_marks_who_is_better(folder: Path) -> None:
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert text == markdown(full())
+    for made in full().contests:
+        section = text.split(f"## {made.name}\n")[1].split("\n## ")[0]
+        rows = [line for line in section.splitlines() if line.startswith("| ")]
+        assert len(rows) == len(made.contestants) + 2
+        assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+        won = {win.rival for win in wins(made, full().measures)}
+        for one in made.contestants:
+            (row,) = (line for line in rows if one.name.replace("|", "\\|") in line)
+            assert ("▲" in row) == (one.name in won)
+            assert ("(a bound)" in row) == (one.role == "bound")
+            assert row.startswith("| **") == (one.role == "ours")

@@ -116,7 +116,8 @@ def _contestant(name: str, values: Values, draws: Draws, rounds: Sequence[Round]
         if OURS in draws and name != OURS and measure in draws[name]:
             gap = float(np.mean(own) - np.mean(values[OURS, measure]))
             difference = interval(gap, draws[name][measure] - draws[OURS][measure])
-        scores[measure] = Score.of(own, difference)
+        missed = values.get((name, f"missed@{measure.removeprefix('cost@')} %"), (0.0,))
+        scores[measure] = Score.of(own, difference, missed_percent=float(np.mean(missed)))
     role: Role = "ours" if name == OURS else "bound" if name in BOUNDS else "rival"
     band = Band.of([one.curves[name].points for one in rounds], _costs(rounds))
     return Contestant(name=name, role=role, scores=scores, band=band)

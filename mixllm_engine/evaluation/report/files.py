@@ -1,4 +1,4 @@
-"""A report -> a folder: the page, its drawings as PNG, and all numbers as JSON."""
+"""A report -> a folder: the page, its drawings as PNG, its tables as Markdown, and all numbers as JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from mixllm_engine.evaluation.report import cost_plots, log_plots, time_plots
 from mixllm_engine.evaluation.report.contest_page import contest_page
 from mixllm_engine.evaluation.report.drawing import Plot, need_matplotlib
 from mixllm_engine.evaluation.report.log_page import log_page
+from mixllm_engine.evaluation.report.markdown import markdown
 from mixllm_engine.evaluation.report.model import LogReport, Report
 from mixllm_engine.evaluation.report.palette import OTHERS, inks
 from mixllm_engine.evaluation.report.verdict import emphasised
 
 
 def write_report(report: Report | LogReport, folder: str | PathLike[str]) -> Path:
-    """Write ``report.html``, ``report.json`` and a PNG for every drawing.
+    """Write ``report.html``, ``report.json``, a PNG for every drawing, and of a replay ``report.md``.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def write_report(report: Report | LogReport, folder: str | PathLike[str]) -> Pat
         (place / f"{name}.png").write_bytes(plot.png())
     numbers = json.dumps(plain(report), indent=1, ensure_ascii=False, allow_nan=False)
     (place / "report.json").write_text(numbers + "\n", encoding="utf-8")
+    if isinstance(report, Report):
+        (place / "report.md").write_text(markdown(report), encoding="utf-8")
     html = place / "report.html"
     html.write_text(made, encoding="utf-8")
     return html
