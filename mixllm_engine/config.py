@@ -104,7 +104,7 @@ class PredictionConfig(_Frozen):
     )
     neural: NeuralConfig = Field(default_factory=lambda: NeuralConfig())
     quality_shrinkage: Positive = Field(
-        default=60.0,
+        default=40.0,
         description="Prior precision of every weight but the bias: pulls towards the candidate's own mean.",
     )
     length_shrinkage: Positive = Field(default=1.0, description="The same for log response length.")
