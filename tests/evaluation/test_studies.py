@@ -191,7 +191,7 @@ def test_the_command_runs_a_study_on_files(tmp_path: Path) -> None:
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=250)
     assert __main__.main(["drift", str(tmp_path / "none.txt"), "--quiet"], console) == 1
-    assert "a table's file ends in" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "there is no file" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_everybody_plays_with_and_without_load() -> None:
