@@ -36,7 +36,7 @@ def evaluate(
         typer.Option("--log", help="Judge a router's own log instead: SQLite file or SQLAlchemy URL of its store."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("mixllm-report"),
-    splits: Annotated[int, typer.Option(min=1, help="Random splits.")] = 3,
+    splits: Annotated[int, typer.Option(min=1, help="Random splits.")] = 2,
     share: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of the queries that is learned from.")] = 0.5,
     max_wait_s: Annotated[
         float, typer.Option("--max-wait-s", min=0.0, help="Time limit under simulated load; 0: no load at all.")
