@@ -50,6 +50,12 @@ class Estimate:
     low: float
     high: float
 
+    @classmethod
+    def normal(cls, value: float, standard_error: float, level: float) -> Estimate:
+        """Return an estimate with its normal interval at a confidence level in (0, 1)."""
+        reach = NormalDist().inv_cdf(0.5 + level / 2.0) * standard_error
+        return cls(value=value, standard_error=standard_error, low=value - reach, high=value + reach)
+
     def __str__(self) -> str:
         """Show value and interval."""
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
@@ -91,10 +97,8 @@ def doubly_robust(
 
 
 def _mean(influence: Vector, level: float) -> Estimate:
-    value = float(influence.mean())
     error = float(influence.std(ddof=1) / np.sqrt(len(influence)))
-    reach = NormalDist().inv_cdf(0.5 + level / 2.0) * error
-    return Estimate(value=value, standard_error=error, low=value - reach, high=value + reach)
+    return Estimate.normal(float(influence.mean()), error, level)
 
 
 def cross_fitted(

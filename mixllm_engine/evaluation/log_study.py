@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, get_args
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mixllm_engine.config import BudgetWord
-from mixllm_engine.decision.budget import SPEND_SHARE, SpendCurve
+from mixllm_engine.decision.budget import SpendCurve
 from mixllm_engine.evaluation.estimators import Estimate
 from mixllm_engine.evaluation.judged import JudgedLog
 from mixllm_engine.evaluation.off_policy import OffPolicyEstimate, estimate
 from mixllm_engine.evaluation.policies import always, cost_unit_usd, rescored
 from mixllm_engine.evaluation.report.model import About, Counterfactual, LogReport, LogSaving
 
-_Z: Final = 1.959964  # of a normal 95 % interval
+_LEVEL = 0.95
 
 
 def log_report(about: About, log: JudgedLog) -> LogReport:
@@ -41,13 +40,12 @@ def log_report(about: About, log: JudgedLog) -> LogReport:
     )
 
 
-def _budgets(log: JudgedLog) -> dict[BudgetWord, float]:
+def _budgets(log: JudgedLog) -> Mapping[BudgetWord, float]:
     """Return the lambda of every budget word, by what was expected in the log: a share of the dearest LLM's cost."""
     known = np.isfinite(log.expected_cost_usd) & log.eligible
     quality = np.where(known, log.expected_quality, -math.inf)
     cost = np.where(known, log.expected_cost_usd, np.nanmax(log.expected_cost_usd))
-    curve = SpendCurve.measure(quality, cost, cost_unit_usd(log))
-    return {word: curve.willingness_for(SPEND_SHARE[word] * curve.dearest_usd) for word in get_args(BudgetWord)}
+    return SpendCurve.measure(quality, cost, cost_unit_usd(log)).by_word
 
 
 def _dearer(log: JudgedLog, alone: dict[str, OffPolicyEstimate]) -> Sequence[str]:
@@ -67,18 +65,14 @@ def _saving(name: str, made: OffPolicyEstimate) -> LogSaving:
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:
     """Return one minus the other as if they were independent, which makes the interval wider than it is."""
-    return _normal(one.value - other.value, math.hypot(one.standard_error, other.standard_error))
+    return Estimate.normal(one.value - other.value, math.hypot(one.standard_error, other.standard_error), _LEVEL)
 
 
 def _percent(one: Estimate, other: Estimate) -> Estimate:
     """Return one in percent of the other; the standard error by the delta method, as if they were independent."""
     ratio = one.value / other.value
     error = math.hypot(one.standard_error, ratio * other.standard_error) / other.value
-    return _normal(100.0 * ratio, 100.0 * error)
-
-
-def _normal(value: float, error: float) -> Estimate:
-    return Estimate(value=value, standard_error=error, low=value - _Z * error, high=value + _Z * error)
+    return Estimate.normal(100.0 * ratio, 100.0 * error, _LEVEL)
 
 
 def _notes(log: JudgedLog) -> tuple[str, ...]:

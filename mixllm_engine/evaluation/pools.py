@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from mixllm_engine.errors import TableError
 from mixllm_engine.learning.columns import Columns
 from mixllm_engine.learning.table import OutcomeTable, read_table
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Matrix, Query, Vector
 
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 _TEXT_COLUMNS = ("question", "query", "prompt")
@@ -217,12 +218,21 @@ class FullFeedback:
 
     # -- for a router ------------------------------------------------------------------------------------------------
 
+    def query(self, row: int) -> Query:
+        """Return what a router is asked in a row, with the length of the prompt as it was billed where it is known."""
+        return Query(text=self.texts[row], prompt_tokens=whole(float(self.prompt_tokens[row])))
+
     def table(self) -> dict[str, list[Any]]:
         """Return the wide table that `Router.fit` reads; the queries are in the column ``prompt``."""
         columns: dict[str, list[Any]] = {"prompt": list(self.texts), "prompt_tokens": self.prompt_tokens.tolist()}
         for place, name in enumerate(self.names):
             columns |= {f"{name}|{field}": getattr(self, field)[:, place].tolist() for field in _TOLD}
         return columns
+
+
+def whole(tokens: float) -> int | None:
+    """Return a length as a router is told of it: ``None`` for NaN, which is unknown."""
+    return round(tokens) if math.isfinite(tokens) else None
 
 
 def read_pool(source: Any, *, name: str | None = None, text: str | None = None) -> FullFeedback:

@@ -11,7 +11,7 @@ from mixllm_engine.types import Candidate, Vector
 
 _PER_MTOK = 1_000_000.0
 # Where a table has no lengths, the mean answer counts as this long, and every other in proportion to its cost.
-_NOTIONAL_TOKENS = 300.0
+NOTIONAL_TOKENS = 300.0
 
 
 def candidates(data: FullFeedback, list_prices: Mapping[str, tuple[float, float]] | None = None) -> list[Candidate]:
@@ -62,7 +62,7 @@ def implied_prices(prompt_tokens: Vector, response_tokens: Vector, cost_usd: Vec
     (2.0, 6.0)
     """
     if not np.isfinite(response_tokens).all():
-        return 0.0, float(cost_usd.mean() / _NOTIONAL_TOKENS * _PER_MTOK)
+        return 0.0, float(cost_usd.mean() / NOTIONAL_TOKENS * _PER_MTOK)
     tokens = np.stack([np.nan_to_num(prompt_tokens), response_tokens], axis=1)
     both = np.linalg.lstsq(tokens, cost_usd, rcond=None)[0]
     if (both < 0).any():  # with two unknowns, the constrained optimum lies on one of the axes

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.events import Event, World
-from mixllm_engine.evaluation.pools import FullFeedback
+from mixllm_engine.evaluation.pools import FullFeedback, whole
 from mixllm_engine.evaluation.workbench import Fitted
-from mixllm_engine.types import Decision, Outcome, Query, Vector
+from mixllm_engine.types import Decision, Outcome, Vector
 
 Feedback = Literal["none", "refined", "binary", "all"]
 # The paper's stream: 100 queries in 10 s.
@@ -122,7 +122,7 @@ def replay(
         while due and due[0].at <= row:
             due.pop(0).happen(world)
         fitted.clock.advance(_SECONDS_PER_QUERY)
-        query = _query(stream, row)
+        query = stream.query(row)
         decide = partial(world.router.decide, query, willingness_to_pay=willingness_to_pay, max_wait_s=max_wait_s)
         decision = decide()
         chosen[row], explored[row] = stream.column(decision.candidate), decision.explored
@@ -142,18 +142,12 @@ def replay(
     )
 
 
-def _query(stream: FullFeedback, row: int) -> Query:
-    length = stream.prompt_tokens[row]
-    return Query(text=stream.texts[row], prompt_tokens=round(length) if math.isfinite(length) else None)
-
-
 def _return(world: World, stream: FullFeedback, row: int, decision: Decision, feedback: Feedback) -> None:
     column = stream.column(decision.candidate)
-    prompt, answer = stream.prompt_tokens[row], stream.response_tokens[row, column]
     outcome = Outcome(
         candidate=decision.candidate,
-        prompt_tokens=round(prompt) if math.isfinite(prompt) else None,
-        response_tokens=round(answer) if math.isfinite(answer) else None,
+        prompt_tokens=whole(float(stream.prompt_tokens[row])),
+        response_tokens=whole(float(stream.response_tokens[row, column])),
         cost_usd=float(world.cost_usd[row, column]),
     )
     world.router.observe(decision.decision_id, outcome)

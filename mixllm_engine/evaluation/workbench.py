@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mixllm_engine.config import FeatureConfig, RouterConfig
 from mixllm_engine.encoding.features import FeatureMap
@@ -91,6 +93,31 @@ def expected(router: Router, data: FullFeedback) -> tuple[Matrix, Matrix]:
     return told.quality, np.where(np.isfinite(billed), billed, told.cost_usd)
 
 
+def best_by(quality: Matrix, cost: Matrix, willingness_to_pay: float) -> npt.NDArray[np.intp]:
+    """Return the candidates that are best by lambda p - c; ties go to the first, which is the order of names.
+
+    Parameters
+    ----------
+    quality, cost : array of shape (..., K)
+        Expected quality, and expected cost in units of the reference cost.
+    willingness_to_pay : float
+        lambda; infinity looks at quality alone.
+
+    Returns
+    -------
+    array of shape (...)
+        Columns.
+
+    Examples
+    --------
+    >>> best_by(np.array([[0.5, 0.9]]), np.array([[0.1, 1.0]]), 2.0).tolist()
+    [0]
+    """
+    total = quality if math.isinf(willingness_to_pay) else willingness_to_pay * quality - cost
+    chosen: npt.NDArray[np.intp] = total.argmax(axis=-1)
+    return chosen
+
+
 def sweep(quality: Matrix, cost_usd: Matrix, data: FullFeedback, reference_cost_usd: float, grid: Vector) -> Matrix:
     """Choose by lambda p - c for every lambda of a grid, without exploring.
 
@@ -110,9 +137,8 @@ def sweep(quality: Matrix, cost_usd: Matrix, data: FullFeedback, reference_cost_
     array of shape (m, 2)
         Mean cost in dollars and mean quality for each lambda.
     """
-    rows, points = np.arange(len(data)), np.empty((len(grid), 2))
+    rows, points, cost = np.arange(len(data)), np.empty((len(grid), 2)), cost_usd / reference_cost_usd
     for place, willingness in enumerate(grid):
-        total = quality if np.isinf(willingness) else willingness * quality - cost_usd / reference_cost_usd
-        chosen = total.argmax(axis=1)
+        chosen = best_by(quality, cost, float(willingness))
         points[place] = data.cost_usd[rows, chosen].mean(), data.quality[rows, chosen].mean()
     return points

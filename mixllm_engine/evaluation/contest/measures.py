@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.evaluation.contest.policy import Planned
 from mixllm_engine.evaluation.contest.run import Curve, Run, run
 from mixllm_engine.evaluation.contest.task import Task
@@ -62,9 +63,8 @@ def regret(curve: Curve, oracle: Curve, task: Task, setting: int) -> Vector:
     A query's regret is the difference in lambda/(lambda+1) q - 1/(lambda+1) c, with c in units of the dearest LLM's
     mean cost; both curves must have one setting for each lambda.
     """
-    willingness = float(task.grid[setting])
-    on_quality = 1.0 if np.isinf(willingness) else willingness / (willingness + 1.0)
+    on_quality, on_cost = trade_weights(float(task.grid[setting]))
     ahead = on_quality * (oracle.quality[setting] - curve.quality[setting])
-    saved = (1.0 - on_quality) * (oracle.cost_usd[setting] - curve.cost_usd[setting]) / task.reference_cost_usd
+    saved = on_cost * (oracle.cost_usd[setting] - curve.cost_usd[setting]) / task.reference_cost_usd
     total: Vector = np.cumsum(ahead - saved)
     return total

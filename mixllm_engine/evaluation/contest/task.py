@@ -12,7 +12,7 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.contest.traffic import Traffic
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
-from mixllm_engine.evaluation.workbench import Workbench, expected
+from mixllm_engine.evaluation.workbench import Workbench, best_by, expected
 from mixllm_engine.types import Candidate, Matrix, Vector
 
 # From nearly the cheapest to the best alone, in units of the dearest LLM's mean cost.
@@ -98,8 +98,6 @@ class Task:
         willingness_to_pay : float
             lambda; infinity looks at quality alone.
         """
-        total = quality
-        if not np.isinf(willingness_to_pay):
-            total = willingness_to_pay * quality - self.cost_usd / self.reference_cost_usd
-        chosen: list[list[int]] = total.argmax(axis=1)[:, None].tolist()
-        return chosen
+        chosen = best_by(quality, self.cost_usd / self.reference_cost_usd, willingness_to_pay)
+        calls: list[list[int]] = chosen[:, None].tolist()
+        return calls

@@ -13,13 +13,12 @@ from typing import Final
 import numpy as np
 
 from mixllm_engine.evaluation.pools import FullFeedback
+from mixllm_engine.evaluation.prices import NOTIONAL_TOKENS
 from mixllm_engine.types import Matrix, Vector
 
 PACE_PER_S: Final = 10.0
 _TOKENS_PER_S = (120.0, 30.0)
 _STARTUP_S = (0.3, 1.0)
-# Where a table has no lengths, the mean answer of a candidate counts as this long, and others in proportion to cost.
-_NOTIONAL_TOKENS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,4 +84,4 @@ class Servers:
 def answer_tokens(data: FullFeedback) -> Matrix:
     """Return the length of every answer, shape (n, K): recorded, or in proportion to its cost where unknown."""
     mean = np.maximum(data.cost_usd.mean(axis=0), 1e-12)
-    return np.where(np.isfinite(data.response_tokens), data.response_tokens, _NOTIONAL_TOKENS * data.cost_usd / mean)
+    return np.where(np.isfinite(data.response_tokens), data.response_tokens, NOTIONAL_TOKENS * data.cost_usd / mean)

@@ -110,9 +110,3 @@ class LinearArms:
         self.mean[:, column] += shared * ((reward - self.mean[row, column]) / growth)
         self.variance[:, column] -= shared**2 / growth
         self._inverse[column] = self._inverse[column] - np.outer(turned, turned / growth)
-
-
-def trade_off(reward: Vector, cost: Vector, willingness_to_pay: float) -> int:
-    """Return the candidate that is best by lambda r - c; infinity looks at r alone, and ties go by name."""
-    total = reward if np.isinf(willingness_to_pay) else willingness_to_pay * reward - cost
-    return int(total.argmax())

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mixllm_engine.evaluation.contest.policy import Answer
 from mixllm_engine.evaluation.contest.task import Task
-from mixllm_engine.evaluation.systems.linear_arms import Ground, LinearArms, trade_off
+from mixllm_engine.evaluation.systems.linear_arms import Ground, LinearArms
+from mixllm_engine.evaluation.workbench import best_by
 from mixllm_engine.types import Matrix
 
 
@@ -46,7 +47,7 @@ class _Optimist:
     def choose(self, row: int, now_s: float) -> Sequence[int]:
         """Take the highest upper bound."""
         bound = self._arms.mean[row] + self._alpha * self._arms.deviation(row)
-        return [trade_off(bound, self._cost[row], self._willingness)]
+        return [int(best_by(bound, self._cost[row], self._willingness))]
 
     def finish(self, row: int, answer: Answer, now_s: float) -> None:
         """Learn the quality; a late answer had none."""

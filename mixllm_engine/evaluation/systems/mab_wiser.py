@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.evaluation.contest.policy import Answer
 from mixllm_engine.evaluation.contest.task import Task
 from mixllm_engine.evaluation.systems.linear_arms import components
@@ -41,7 +42,7 @@ class MabWiser:
         """Yield a policy for every other lambda, from nearly the cheapest to the best alone."""
         known, asked = components(task)
         for willingness in task.grid[::-_EVERY][::-1]:
-            worth = 1.0 if np.isinf(willingness) else float(willingness / (1.0 + willingness))
+            worth, _ = trade_weights(float(willingness))
             yield _Fitted(task, known, asked, worth)
 
 

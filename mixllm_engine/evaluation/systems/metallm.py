@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.evaluation.contest.policy import Answer
 from mixllm_engine.evaluation.contest.task import Task
 from mixllm_engine.evaluation.systems.linear_arms import Ground, LinearArms, with_constant
@@ -42,7 +41,7 @@ class MetaLLM:
         ground = Ground.of(with_constant(task.known), with_constant(task.asked), penalty=_PENALTY)
         price = task.train.cost_usd.mean(axis=0) / task.reference_cost_usd
         for willingness in task.grid:
-            worth = 1.0 if np.isinf(willingness) else float(willingness / (1.0 + willingness))
+            worth, _ = trade_weights(float(willingness))
             toll = (1.0 - worth) * price
             yield _Wrapper(LinearArms(ground, worth * task.train.quality - toll), worth, toll, self._alpha)
 

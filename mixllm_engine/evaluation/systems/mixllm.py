@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.contest.policy import Answer, Planned
 from mixllm_engine.evaluation.contest.task import Task
-from mixllm_engine.evaluation.pools import FullFeedback
+from mixllm_engine.evaluation.pools import FullFeedback, whole
 from mixllm_engine.evaluation.replay import in_units_of
 from mixllm_engine.evaluation.workbench import Fitted, expected
-from mixllm_engine.types import Decision, Outcome, Query
+from mixllm_engine.types import Decision, Outcome
 
 
 class MixLLMFit:
@@ -67,9 +67,7 @@ class _Routed:
         """Ask the router, and tell it that the call begins."""
         self._clock.now_s = self._began_s + now_s
         decision = self._router.decide(
-            Query(text=self._stream.texts[row], prompt_tokens=_whole(float(self._stream.prompt_tokens[row]))),
-            willingness_to_pay=self._willingness,
-            max_wait_s=self._max_wait_s,
+            self._stream.query(row), willingness_to_pay=self._willingness, max_wait_s=self._max_wait_s
         )
         self._router.dispatched(decision.decision_id, decision.candidate)
         self._under_way[row] = decision
@@ -82,13 +80,9 @@ class _Routed:
         outcome = Outcome(
             candidate=decision.candidate,
             latency_s=answer.latency_s or None,
-            prompt_tokens=_whole(answer.prompt_tokens),
-            response_tokens=_whole(answer.response_tokens),
+            prompt_tokens=whole(answer.prompt_tokens),
+            response_tokens=whole(answer.response_tokens),
             cost_usd=answer.cost_usd,
         )
         self._router.observe(decision.decision_id, outcome)
         self._router.feedback(decision, answer.quality)
-
-
-def _whole(tokens: float) -> int | None:
-    return round(tokens) if math.isfinite(tokens) else None

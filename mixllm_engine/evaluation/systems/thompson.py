@@ -8,7 +8,8 @@ import numpy as np
 
 from mixllm_engine.evaluation.contest.policy import Answer
 from mixllm_engine.evaluation.contest.task import Task
-from mixllm_engine.evaluation.systems.linear_arms import Ground, LinearArms, trade_off
+from mixllm_engine.evaluation.systems.linear_arms import Ground, LinearArms
+from mixllm_engine.evaluation.workbench import best_by
 from mixllm_engine.types import Matrix
 
 
@@ -52,7 +53,7 @@ class _Sampler:
         """Take the best of a draw."""
         spread = self._scale * self._arms.deviation(row)
         drawn = self._arms.mean[row] + spread * self._rng.standard_normal(len(spread))
-        return [trade_off(drawn, self._cost[row], self._willingness)]
+        return [int(best_by(drawn, self._cost[row], self._willingness))]
 
     def finish(self, row: int, answer: Answer, now_s: float) -> None:
         """Learn the quality; a late answer had none."""
