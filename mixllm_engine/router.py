@@ -20,6 +20,7 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool, resolve
 from mixllm_engine.config import RouterConfig
+from mixllm_engine.crediting import Credit, Reference, give
 from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
@@ -27,7 +28,7 @@ from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, fit
-from mixllm_engine.learning.rewards import check_reward
+from mixllm_engine.learning.rewards import check_label
 from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
@@ -162,7 +163,7 @@ class Router:
                 prompt_tokens=context.prompt_tokens,
             )
         self._store.add_decision(record)
-        note_decision(decision)
+        note_decision(decision, self)
         return decision
 
     def predict(self, texts: Sequence[str]) -> Predictions:
@@ -202,32 +203,55 @@ class Router:
             self._calls.brought(outcome, now)
             self.sync()
 
-    def feedback(self, ref: str | Decision, reward: float, key: str = "user") -> FeedbackReceipt:
+    def link(self, decision_id: str, *names: str) -> None:
+        """Let names, such as the ids of a framework's runs, lead feedback to a decision; one name may lead to several.
+
+        Raises
+        ------
+        UnknownDecisionError
+            If the store holds no such decision.
+        """
+        self._store.link(decision_id, names)
+
+    def feedback(
+        self,
+        ref: Reference | Sequence[Reference],
+        reward: float,
+        key: str = "user",
+        *,
+        weight: float = 1.0,
+        credit: Credit = "last",
+    ) -> FeedbackReceipt:
         """Learn how good an answer was.
 
         Parameters
         ----------
-        ref : str or Decision
-            The decision, its id, or the id of the message that it led to (``"mixllm-<decision id>"``).
+        ref : str, UUID, Decision, or sequence of these
+            The decision, its id, the id of the message that it led to (``"mixllm-<decision id>"``), or a name that was
+            linked to it. Several decisions are those of one run, in their order.
         reward : float
             Quality of the answer in [0, 1].
         key : str
-            Who judges. The same key again replaces the value; several keys are averaged.
+            Who judges. The same key again replaces the value; several keys are averaged by their weights.
+        weight : float
+            What the judgement weighs beside one that is certain, in (0, 1].
+        credit : str
+            Where there are several decisions: whether the reward is for the ``"last"``, for ``"all"``, or
+            ``"discounted"``: for all, with half the weight for each step back.
 
         Returns
         -------
         FeedbackReceipt
-            The feedback is durable when this returns.
+            Of the last decision. The feedback is durable when this returns.
 
         Raises
         ------
         FeedbackError
-            If the reward is not a number in [0, 1].
+            If the reward is not a number in [0, 1], the weight not in (0, 1], or there is no decision.
         UnknownDecisionError
             If the store holds no such decision.
         """
-        decision_id = ref.decision_id if isinstance(ref, Decision) else ref.removeprefix("mixllm-")
-        receipt = self._store.add_feedback(decision_id, key, check_reward(reward), self._clock())
+        receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
         self.sync()
         return receipt
 

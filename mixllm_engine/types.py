@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -254,6 +254,13 @@ class Outcome:
 
 
 FeedbackStatus = Literal["applied", "duplicate", "replaced"]
+
+
+class Label(NamedTuple):
+    """How good an answer was, in [0, 1], and what that judgement weighs beside one that is certain, in (0, 1]."""
+
+    value: float
+    weight: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,17 @@ import dataclasses
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from mixllm_engine.app.bench import bench
 from mixllm_engine.app.evaluate import evaluate
 from mixllm_engine.app.opened import opened
+from mixllm_engine.crediting import Credit, give
 from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
-from mixllm_engine.learning.rewards import check_reward
+from mixllm_engine.learning.rewards import check_label
 
 app = typer.Typer(
     help="MixLLM: route every query to the LLM that suits it best, and learn from what comes back.",
@@ -34,15 +35,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def feedback(
-    decision_id: Annotated[str, typer.Argument(help="The decision's id, from the answer's metadata.")],
+    ref: Annotated[str, typer.Argument(help="The decision's id, from the answer's metadata, or a message's or run's.")],
     reward: Annotated[float, typer.Argument(help="How good the answer was, from 0 to 1.")],
     store: StoreOption,
     key: Annotated[str, typer.Option(help="Who judges; the same key again replaces its value.")] = "user",
+    weight: Annotated[float, typer.Option(help="What the judgement weighs, from 0 to 1.")] = 1.0,
+    credit: Annotated[
+        str, typer.Option(help="Of a run's decisions: 'last', 'all', or 'discounted', with less weight step by step.")
+    ] = "last",
     as_json: JsonOption = False,
 ) -> None:
     """Give feedback on a decision, at any time and from any process."""
     with opened(store) as log:
-        receipt = log.add_feedback(decision_id, key, check_reward(reward), time.time())
+        receipt = give(log, ref, key, check_label(reward, weight), cast(Credit, credit), time.time())
     line = f"{receipt.status}: {receipt.candidate} got {receipt.reward:g} from {receipt.key!r}"
     _print(dataclasses.asdict(receipt), line, as_json)
 

@@ -163,7 +163,7 @@ def _row(store: Store, feedback: FeedbackRow, costs: dict[tuple[str, str], float
         cost_unit_usd=_cost_unit_usd(decision),
         chosen=decision.candidate,
         propensity=decision.propensity,
-        reward=feedback.after,
+        reward=feedback.after.value,
         cost_usd=costs.get((decision.decision_id, decision.candidate), np.nan),
     )
 

@@ -41,7 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.errors import StateError
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 HIDDEN: Final = 64
 _SEED: Final = 0
@@ -94,7 +94,7 @@ class FeedbackNetwork:
     >>> network = FeedbackNetwork(2)
     >>> network.attach(["a", "b"])
     >>> for _ in range(3):
-    ...     network.learn(np.array([1.0, 0.5]), "b", ["a", "b"], after=1.0)
+    ...     network.learn(np.array([1.0, 0.5]), "b", ["a", "b"], after=Label(1.0, 1.0))
     >>> network.confidence.tolist()
     [0.0, 1.0]
     >>> bool(network.feedback(np.array([1.0, 0.5]))[1] > 0)
@@ -152,7 +152,7 @@ class FeedbackNetwork:
         return [(float(count), float(total + count) / 2.0) for count, total, _ in seen]
 
     def learn(
-        self, context: Vector, chosen: str, candidates: Sequence[str], *, after: float, before: float | None = None
+        self, context: Vector, chosen: str, candidates: Sequence[str], *, after: Label, before: Label | None = None
     ) -> None:
         """Take one step.
 
@@ -164,17 +164,18 @@ class FeedbackNetwork:
             Who answered (l*).
         candidates : sequence of str
             Between whom the decision chose.
-        after : float
-            The reward in [0, 1].
-        before : float, optional
+        after : Label
+            The reward in [0, 1]; the step is as long as it weighs.
+        before : Label, optional
             What the reward of this decision was until now, if it only changes.
         """
         self._make_rows([*candidates, chosen])
-        new, old = 2.0 * after - 1.0, 0.0 if before is None else 2.0 * before - 1.0
+        new, old = 2.0 * after.value - 1.0, 0.0 if before is None else 2.0 * before.value - 1.0
         self.rewards[self._row[chosen]] += (float(before is None), new - old, new * new - old * old)
+        step = after.weight * new - (before.weight * old if before else 0.0)
         alternatives = set(candidates) | {chosen} if len(candidates) > 1 else self._row.keys()
         rows = [row for name, row in self._row.items() if name in alternatives]
-        self._climb(context, rows, rows.index(self._row[chosen]), new - old)
+        self._climb(context, rows, rows.index(self._row[chosen]), step)
         self._refresh()
 
     def gradient(self, context: Vector, rows: Sequence[int], chosen: int) -> dict[str, npt.NDArray[np.float64]]:

@@ -249,21 +249,27 @@ class Learner:
         """Teach the quality head; with forgetting, a label that only changes does so at full weight."""
         keep = self.config.learning.forgetting if row.before is None else 1.0
         self._forget_tables(row.candidate, keep)
-        weight = self._weight(row.candidate)
+        trust = self._trust(row.candidate)
         self.predictor.step_quality(row.candidate, context, row.after, row.before)
         position = self.pool.index.get(row.candidate)
         if position is None:
-            change = _one(context, row.after) if row.before is None else _relabel(context, row.before, row.after)
+            after, before = HeadStatistics.one(context, *row.after), HeadStatistics.empty(len(context))
+            if row.before is not None:
+                before = HeadStatistics.one(context, *row.before)
             if row.candidate in self._away:
                 quality, length = self._away[row.candidate]
                 self._away[row.candidate] = (quality.weighted(keep), length)
-            self._add(row.candidate, change.weighted(weight), HeadStatistics.empty(len(context)))
-        elif row.before is None:
-            self.predictor.quality.update(position, context, row.after, weight=weight, keep=keep)
+            self._add(row.candidate, (after + -before).weighted(trust), HeadStatistics.empty(len(context)))
+            return
+        value, weight = row.after
+        if row.before is None:
+            self.predictor.quality.update(position, context, value, weight=trust * weight, keep=keep)
         else:
-            self.predictor.quality.relabel(position, context, row.before, row.after, weight=weight)
+            self.predictor.quality.relabel(
+                position, context, row.before.value, value, weight=trust * row.before.weight, new_weight=trust * weight
+            )
 
-    def _weight(self, name: str) -> float:
+    def _trust(self, name: str) -> float:
         """Return what an online label of a candidate weighs beside those that a table taught."""
         trust = self.config.learning.table_trust
         return 1.0 if trust is None else max(_LEAST_WEIGHT, 1.0 / (1.0 + self._taught.get(name, 0.0) / trust))
@@ -280,7 +286,7 @@ class Learner:
         position = self.pool.index.get(row.candidate)
         if self.drift is not None and row.before is None and position is not None:
             expected = min(max(float(context @ self.predictor.quality.weights[position]), 0.0), 1.0)
-            begins = self.drift.add(row.candidate, row.after - expected)
+            begins = self.drift.add(row.candidate, row.after.weight * (row.after.value - expected))
             if begins and self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
                 memory = self.config.learning.drift_memory
                 self._forget_tables(row.candidate, memory / max(self.predictor.quality.weight(position), memory))
@@ -296,7 +302,7 @@ class Learner:
             if row.outcome.candidate in self.pool.index:
                 self.predictor.learn_length(self.pool.index[row.outcome.candidate], context, tokens)
             else:
-                length = _one(context, float(np.log(tokens)))
+                length = HeadStatistics.one(context, float(np.log(tokens)))
                 self._add(row.outcome.candidate, HeadStatistics.empty(len(context)), length)
 
     def _context(self, embedding: StoredEmbedding) -> Vector:
@@ -310,16 +316,3 @@ class Learner:
         empty = HeadStatistics.empty(self.features.dimension)
         before = self._away.get(name, (empty, empty))
         self._away[name] = (before[0] + quality, before[1] + length)
-
-
-def _one(context: Vector, target: float) -> HeadStatistics:
-    return HeadStatistics.of(context[None, :], np.array([target]))
-
-
-def _relabel(context: Vector, before: float, after: float) -> HeadStatistics:
-    return HeadStatistics(
-        count=0.0,
-        gram=np.zeros((len(context), len(context))),
-        moment=(after - before) * context,
-        square=after * after - before * before,
-    )

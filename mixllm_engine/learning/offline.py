@@ -25,7 +25,7 @@ from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.prediction.mlp import Networks
 from mixllm_engine.prediction.neural import train_heads
 from mixllm_engine.prediction.predictor import Predictor
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 # Rows that budgets are calibrated on: mean costs of that many are known to about one percent.
 _SAMPLE: Final = 10_000
@@ -194,7 +194,7 @@ def _step(learner: Learner, name: str, lesson: Lesson) -> None:
     qualities = lesson.table.quality[lesson.rows, 0]
     for context, quality, tokens in zip(lesson.contexts, qualities.tolist(), lengths.tolist(), strict=True):
         if math.isfinite(quality):
-            learner.predictor.step_quality(name, context, quality)
+            learner.predictor.step_quality(name, context, Label(quality, 1.0))
         if math.isfinite(tokens):
             learner.predictor.step_length(name, context, tokens)
 

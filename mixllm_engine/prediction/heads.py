@@ -71,6 +71,11 @@ class HeadStatistics:
             square=float(targets @ targets),
         )
 
+    @classmethod
+    def one(cls, context: Vector, target: float, weight: float = 1.0) -> HeadStatistics:
+        """Return the sums over one observation of some weight."""
+        return cls.of(context[None, :], np.array([target])).weighted(weight)
+
     def weighted(self, weight: float) -> HeadStatistics:
         """Return the sums with every observation weighing `weight` of what it weighed, but counting as before."""
         return replace(self, gram=weight * self.gram, moment=weight * self.moment, square=weight * self.square)
@@ -169,10 +174,22 @@ class HeadBank:
         self._count(position, 1.0)
         self._solve(position)
 
-    def relabel(self, position: int, context: Vector, before: float, after: float, *, weight: float = 1.0) -> None:
-        """Change the target of an observation that was learned before with this weight."""
-        self.moment[position] += weight * (after - before) * context
-        self.square[position] += weight * (after * after - before * before)
+    def relabel(
+        self,
+        position: int,
+        context: Vector,
+        before: float,
+        after: float,
+        *,
+        weight: float = 1.0,
+        new_weight: float | None = None,
+    ) -> None:
+        """Change the target of an observation that was learned before with some weight; that may grow, never fall."""
+        new_weight = weight if new_weight is None else new_weight
+        if new_weight > weight:
+            self._grow(position, math.sqrt(new_weight - weight) * context)
+        self.moment[position] += (new_weight * after - weight * before) * context
+        self.square[position] += new_weight * after * after - weight * before * before
         self._solve(position)
 
     def weight(self, position: int) -> float:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from mixllm_engine.encoding.progress import shown
 from mixllm_engine.errors import StateError
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 # Rows of one offline step. At eta = 0.01 a step with 16 rows stays below the bound, so that it is about 16 single ones.
 _BATCH: Final = 16
@@ -171,7 +171,7 @@ class Stack:
         return steepness
 
 
-def learn(network: Network, context: Vector, target: float, *, rate: float, strength: float) -> Network:
+def learn(network: Network, context: Vector, target: Label, *, rate: float, strength: float) -> Network:
     """Return a network after one step for one label (paper, equations 15 and 16).
 
     A constant eta would take a newcomer some fifty labels to leave its prior. So the first labels count as in a running
@@ -183,8 +183,8 @@ def learn(network: Network, context: Vector, target: float, *, rate: float, stre
         The weights before.
     context : array of shape (d,)
         phi(q).
-    target : float
-        y.
+    target : Label
+        y; the step is as long as it weighs.
     rate : float
         eta.
     strength : float
@@ -192,14 +192,16 @@ def learn(network: Network, context: Vector, target: float, *, rate: float, stre
     """
     stack, contexts = Stack([network]), context[None, :]
     first = 1.0 / ((network.count + 1.0 + strength) * stack.steepness(contexts)[0, 0])
-    stack.step(contexts, np.array([[target]]), np.array([max(rate, first)]))
+    stack.step(contexts, np.array([[target.value]]), np.array([target.weight * max(rate, first)]))
     return stack.network(0, network.count + 1.0)
 
 
-def relearn(network: Network, context: Vector, change: float, *, rate: float) -> Network:
-    """Return a network after a label was changed: one step with the change of the label as the error."""
+def relearn(network: Network, context: Vector, before: Label, after: Label, *, rate: float) -> Network:
+    """Return a network after a label was changed: one step with its change, and what weight it gained, as the error."""
     stack = Stack([network])
-    stack.step(context[None, :], stack.predict(context)[None, :] + change, np.array([rate]))
+    predicted = stack.predict(context)
+    change = before.weight * (after.value - before.value) + (after.weight - before.weight) * (after.value - predicted)
+    stack.step(context[None, :], (predicted + change)[None, :], np.array([rate]))
     return stack.network(0, network.count)
 
 

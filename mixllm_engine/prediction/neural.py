@@ -29,7 +29,7 @@ from mixllm_engine.config import PredictionConfig
 from mixllm_engine.prediction.mlp import Network, Networks, Stack, learn, relearn, train
 from mixllm_engine.prediction.predictor import Predictor
 from mixllm_engine.prediction.priors import TYPICAL_RESPONSE_TOKENS, prior_log_length, prior_quality
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 Target = Literal["quality", "length"]
 
@@ -75,14 +75,14 @@ class NetworkBank:
         """Return the predictions for the pool: shape (K,) for one context (d,), (n, K) for contexts (n, d)."""
         return self._stack.predict(contexts)
 
-    def learn(self, name: str, context: Vector, after: float, before: float | None) -> None:
+    def learn(self, name: str, context: Vector, after: Label, before: Label | None) -> None:
         """Take one step for a label, or for the change of one that was learned before."""
         network = self.network(name)
         if before is None:
             strength = self._config.prior_strength
             self.learned[name] = learn(network, context, after, rate=self._rate, strength=strength)
         else:
-            self.learned[name] = relearn(network, context, after - before, rate=self._rate)
+            self.learned[name] = relearn(network, context, before, after, rate=self._rate)
         if name in self._pool.index:
             self._stack.put(self._pool.index[name], self.learned[name])
 
@@ -125,7 +125,7 @@ class NeuralPredictor(Predictor):
         """Return what the length networks say."""
         return self._lengths.predict(contexts)
 
-    def step_quality(self, name: str, context: Vector, after: float, before: float | None = None) -> None:
+    def step_quality(self, name: str, context: Vector, after: Label, before: Label | None = None) -> None:
         """Let a candidate's quality network take one step (equation 15)."""
         self._qualities.learn(name, context, after, before)
 
@@ -136,7 +136,7 @@ class NeuralPredictor(Predictor):
 
     def step_length(self, name: str, context: Vector, response_tokens: float) -> None:
         """Let a candidate's length network take one step (equation 16)."""
-        self._lengths.learn(name, context, math.log(max(response_tokens, 1.0)), None)
+        self._lengths.learn(name, context, Label(math.log(max(response_tokens, 1.0)), 1.0), None)
 
     def networks(self) -> Networks:
         """Return all networks that have learned something, by target and name."""

@@ -12,7 +12,7 @@ from mixllm_engine.config import PredictionConfig
 from mixllm_engine.prediction.heads import HeadBank, HeadStatistics
 from mixllm_engine.prediction.mlp import Networks
 from mixllm_engine.prediction.priors import prior_log_length, prior_quality
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 # Log lengths are kept where exp() makes sense: one token to about three million.
 _MAX_LOG_LENGTH = 15.0
@@ -178,7 +178,7 @@ class Predictor:
 
     # -- for what learns by gradient; see `prediction.neural` ---------------------------------------------------------
 
-    def step_quality(self, name: str, context: Vector, after: float, before: float | None = None) -> None:
+    def step_quality(self, name: str, context: Vector, after: Label, before: Label | None = None) -> None:
         """Learn a label, or its change, apart from the sums; here the sums are all."""
 
     def step_length(self, name: str, context: Vector, response_tokens: float) -> None:

@@ -2,21 +2,21 @@
 
 Feedback rows carry the label of their decision before and after, so that folding a row is one addition to the sums and
 the order of rows does not matter. What is no sum, the policy of `learning.feedback_network`, is folded in the order of
-the log and has to know between whom a decision chose: a row carries that too. The label of a decision is the mean of
-the latest reward under each key.
+the log and has to know between whom a decision chose: a row carries that too. The label of a decision is the weighted
+mean of the latest reward under each key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from math import fsum
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mixllm_engine.types import Decision, FeedbackReceipt, FeedbackStatus, Outcome
+from mixllm_engine.types import Decision, FeedbackReceipt, FeedbackStatus, Label, Outcome
 
 StoredEmbedding = npt.NDArray[np.float16]
 
@@ -56,8 +56,8 @@ class FeedbackRow:
     sequence: int
     decision_id: str
     candidate: str
-    before: float | None
-    after: float
+    before: Label | None
+    after: Label
     ranking: tuple[str, ...]
     embedding: StoredEmbedding
     encoder: str
@@ -110,7 +110,15 @@ class Store(Protocol):
         """Return the outcomes of a decision in the order of the attempts."""
         ...
 
-    def add_feedback(self, decision_id: str, key: str, reward: float, time_s: float) -> FeedbackReceipt:
+    def link(self, decision_id: str, names: Sequence[str]) -> None:
+        """Let names, such as the ids of a framework's runs, lead to a decision, or raise `UnknownDecisionError`."""
+        ...
+
+    def linked(self, name: str) -> Sequence[str]:
+        """Return the ids of the decisions to which a name leads, in the order in which they were made."""
+        ...
+
+    def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback durably, credited to the candidate that answered, or raise `UnknownDecisionError`."""
         ...
 
@@ -159,35 +167,45 @@ class LabelChange:
     """What a reward does to the label of its decision."""
 
     status: FeedbackStatus
-    before: float | None
-    after: float
+    before: Label | None
+    after: Label
 
 
-def change_label(rewards: Mapping[str, float], key: str, reward: float) -> LabelChange:
-    """Work out what a reward changes.
+def change_label(given: Mapping[str, Label], key: str, new: Label) -> LabelChange:
+    """Work out what a judgement changes.
 
     Parameters
     ----------
-    rewards : mapping of str to float
-        The decision's latest reward under each key so far.
+    given : mapping of str to Label
+        The latest judgement under each key so far.
     key : str
         Whose judgement it is.
-    reward : float
-        The new value.
+    new : Label
+        What is judged now.
 
     Examples
     --------
-    >>> change_label({"user": 1.0}, "judge", 0.5)
-    LabelChange(status='applied', before=1.0, after=0.75)
-    >>> change_label({"user": 1.0}, "user", 1.0).status
+    >>> change_label({"user": Label(1.0, 1.0)}, "judge", Label(0.5, 1.0)).after
+    Label(value=0.75, weight=1.0)
+    >>> change_label({}, "parser", Label(0.0, 0.25)).after
+    Label(value=0.0, weight=0.25)
+    >>> change_label({"user": Label(1.0, 1.0)}, "user", Label(1.0, 1.0)).status
     'duplicate'
     """
-    before = fmean(rewards.values()) if rewards else None
-    after = fmean({**rewards, key: reward}.values())
-    if key not in rewards:
+    before = _together(given.values()) if given else None
+    value, weight = _together({**given, key: new}.values())
+    # What was learned at some weight keeps it: older labels may since have faded, and can't be taken away in full.
+    after = Label(value, max(weight, before.weight if before else 0.0))
+    if key not in given:
         return LabelChange(status="applied", before=before, after=after)
-    status: FeedbackStatus = "duplicate" if rewards[key] == reward else "replaced"
+    status: FeedbackStatus = "duplicate" if given[key] == new else "replaced"
     return LabelChange(status=status, before=before, after=after)
+
+
+def _together(labels: Collection[Label]) -> Label:
+    """Return the weighted mean; several judgements of one answer never weigh more than one that is certain."""
+    total, start = fsum(label.weight for label in labels), next(iter(labels)).value  # exact where all are alike
+    return Label(start + fsum(label.weight * (label.value - start) for label in labels) / total, min(total, 1.0))
 
 
 def credited_candidate(chosen: str, outcomes: Sequence[Outcome]) -> str:

@@ -19,7 +19,7 @@ from mixllm_engine.store.base import (
     credited_candidate,
     unknown_decision,
 )
-from mixllm_engine.types import FeedbackReceipt, Outcome
+from mixllm_engine.types import FeedbackReceipt, Label, Outcome
 
 Row = TypeVar("Row", FeedbackRow, OutcomeRow)
 
@@ -40,7 +40,9 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
         self._outcomes: dict[str, list[Outcome]] = {}
-        self._rewards: dict[str, dict[str, float]] = {}
+        self._labels: dict[str, dict[str, Label]] = {}
+        self._led_to: dict[str, list[str]] = {}  # decision ids by name ...
+        self._names: dict[str, list[str]] = {}  # ... and names by decision id
         self._feedback_log: deque[FeedbackRow] = deque(maxlen=capacity)
         self._outcome_log: deque[OutcomeRow] = deque(maxlen=capacity)
         self._states: dict[str, bytes] = {}
@@ -61,7 +63,11 @@ class MemoryStore:
             if len(self._decisions) > self.capacity:
                 oldest, _ = self._decisions.popitem(last=False)
                 self._outcomes.pop(oldest, None)
-                self._rewards.pop(oldest, None)
+                self._labels.pop(oldest, None)
+                for name in self._names.pop(oldest, ()):
+                    self._led_to[name].remove(oldest)
+                    if not self._led_to[name]:
+                        del self._led_to[name]
 
     def decision(self, decision_id: str) -> DecisionRecord:
         """Return a decision, or raise `UnknownDecisionError`."""
@@ -89,15 +95,30 @@ class MemoryStore:
         with self._lock:
             return tuple(self._outcomes.get(decision_id, ()))
 
-    def add_feedback(self, decision_id: str, key: str, reward: float, time_s: float) -> FeedbackReceipt:
+    def link(self, decision_id: str, names: Sequence[str]) -> None:
+        """Let names lead to a decision, or raise `UnknownDecisionError`."""
+        with self._lock:
+            self._known(decision_id)
+            for name in names:
+                known = self._led_to.setdefault(name, [])
+                if decision_id not in known:
+                    known.append(decision_id)
+                    self._names.setdefault(decision_id, []).append(name)
+
+    def linked(self, name: str) -> Sequence[str]:
+        """Return the ids of the decisions to which a name leads, in the order in which they were made."""
+        with self._lock:
+            return sorted(self._led_to.get(name, ()), key=lambda known: self._decisions[known].decision.time_s)
+
+    def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback, or raise `UnknownDecisionError`."""
         with self._lock:
             record = self._known(decision_id, counting_feedback=True)
-            rewards = self._rewards.setdefault(decision_id, {})
-            change = change_label(rewards, key, reward)
+            labels = self._labels.setdefault(decision_id, {})
+            change = change_label(labels, key, label)
             candidate = credited_candidate(record.decision.candidate, self._outcomes.get(decision_id, ()))
             receipt = FeedbackReceipt(
-                decision_id=decision_id, candidate=candidate, key=key, reward=reward, status=change.status
+                decision_id=decision_id, candidate=candidate, key=key, reward=label.value, status=change.status
             )
             if change.status == "duplicate":
                 self._counts["feedback_duplicate"] += 1
@@ -105,7 +126,7 @@ class MemoryStore:
             self._counts["feedback"] += change.status == "applied"
             self._feedback_by_encoder[record.encoder] += change.status == "applied"
             self._counts["feedback_log"] += 1
-            rewards[key] = reward
+            labels[key] = label
             self._feedback_log.append(
                 FeedbackRow(
                     sequence=self._counts["feedback_log"],

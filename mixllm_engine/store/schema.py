@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # `store.preparing` leads there from every older one
 
 metadata = sa.MetaData()
 
@@ -51,6 +51,14 @@ outcomes = sa.Table(
     sa.Column("error", sa.String(32)),
 )
 
+# What else leads to a decision, such as the ids of the runs of a framework in which it was made.
+links = sa.Table(
+    "mixllm_links",
+    metadata,
+    sa.Column("name", sa.String(256), primary_key=True),
+    sa.Column("decision_id", sa.ForeignKey("mixllm_decisions.decision_id"), primary_key=True, index=True),
+)
+
 # The latest reward under each key ...
 feedback = sa.Table(
     "mixllm_feedback",
@@ -58,6 +66,7 @@ feedback = sa.Table(
     sa.Column("decision_id", sa.ForeignKey("mixllm_decisions.decision_id"), primary_key=True),
     sa.Column("key", sa.String(128), primary_key=True),
     sa.Column("reward", sa.Float(53), nullable=False),
+    sa.Column("weight", sa.Float(53), nullable=False),
     sa.Column("time_s", sa.Float(53), nullable=False),
 )
 
@@ -70,9 +79,12 @@ feedback_log = sa.Table(
     sa.Column("time_s", sa.Float(53), nullable=False),
     sa.Column("key", sa.String(128), nullable=False),
     sa.Column("reward", sa.Float(53), nullable=False),
+    sa.Column("weight", sa.Float(53), nullable=False),
     sa.Column("candidate", sa.String(256), nullable=False),
     sa.Column("before", sa.Float(53)),
+    sa.Column("before_weight", sa.Float(53)),
     sa.Column("after", sa.Float(53), nullable=False),
+    sa.Column("after_weight", sa.Float(53), nullable=False),
 )
 
 states = sa.Table(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,7 +29,8 @@ from mixllm_engine.store.base import (
     credited_candidate,
     unknown_decision,
 )
-from mixllm_engine.types import Decision, FeedbackReceipt, Outcome, Score
+from mixllm_engine.store.preparing import prepare
+from mixllm_engine.types import Decision, FeedbackReceipt, Label, Outcome, Score
 
 _OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
 _BUSY_S = 30.0
@@ -59,28 +59,7 @@ class SqlStore:
         except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
             raise StoreError(f"a store is a file path or a SQLAlchemy URL; this one can't be used: {error}") from error
         with self._guarded():
-            self._prepare()
-
-    # -- opening -----------------------------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        tables = set(sa.inspect(self._engine).get_table_names())
-        if tables and schema.meta.name not in tables:
-            raise StoreError(
-                f"{self._name} is a database of something else (tables {', '.join(sorted(tables)[:5])}); "
-                "give MixLLM a file of its own"
-            )
-        schema.metadata.create_all(self._engine)
-        with self._engine.begin() as connection:
-            known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
-            if not known:
-                known = {"schema_version": str(schema.SCHEMA_VERSION), "identity": secrets.token_hex(16)}
-                connection.execute(sa.insert(schema.meta), [{"name": n, "value": v} for n, v in known.items()])
-        if known.get("schema_version") != str(schema.SCHEMA_VERSION):
-            raise StoreError(
-                f"{self._name} has schema version {known.get('schema_version')!r}, this MixLLM reads version "
-                f"{schema.SCHEMA_VERSION}; open it with the version that wrote it"
-            )
+            prepare(self._engine, self._name)
 
     @cached_property
     def identity(self) -> str:
@@ -128,37 +107,51 @@ class SqlStore:
             row = {"decision_id": decision_id, "time_s": time_s, **asdict(outcome)}
             connection.execute(sa.insert(schema.outcomes), row)
 
-    def add_feedback(self, decision_id: str, key: str, reward: float, time_s: float) -> FeedbackReceipt:
+    def link(self, decision_id: str, names: Sequence[str]) -> None:
+        """Let names lead to a decision, or raise `UnknownDecisionError`."""
+        table = schema.links
+        with self._guarded(), self._engine.begin() as connection:
+            self._chosen(connection, decision_id, lock=True)
+            known = connection.execute(sa.select(table.c.name).where(table.c.decision_id == decision_id)).scalars()
+            new = dict.fromkeys(names).keys() - set(known)
+            if new:
+                connection.execute(sa.insert(table), [{"name": n, "decision_id": decision_id} for n in sorted(new)])
+
+    def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback, credited to the candidate that answered, or raise `UnknownDecisionError`."""
         try:
             with self._guarded(), self._engine.begin() as connection:
-                return self._write_feedback(connection, decision_id, key, reward, time_s)
+                return self._write_feedback(connection, decision_id, key, label, time_s)
         except UnknownDecisionError:
             self._count("feedback_unmatched")
             raise
 
     def _write_feedback(
-        self, connection: sa.Connection, decision_id: str, key: str, reward: float, time_s: float
+        self, connection: sa.Connection, decision_id: str, key: str, label: Label, time_s: float
     ) -> FeedbackReceipt:
         # The decision's row is locked (on SQLite: the whole file), so that two workers can't both read the old label.
         chosen = self._chosen(connection, decision_id, lock=True)
         candidate = credited_candidate(chosen, self._outcomes(connection, decision_id))
         table = schema.feedback
-        query = sa.select(table.c.key, table.c.reward).where(table.c.decision_id == decision_id)
-        change = change_label({row.key: row.reward for row in connection.execute(query)}, key, reward)
+        query = sa.select(table.c.key, table.c.reward, table.c.weight).where(table.c.decision_id == decision_id)
+        known = {row.key: Label(row.reward, row.weight) for row in connection.execute(query)}
+        change = change_label(known, key, label)
         where = {"decision_id": decision_id, "key": key}
+        said = {"reward": label.value, "weight": label.weight, "time_s": time_s}
         if change.status == "applied":
-            connection.execute(sa.insert(table), {**where, "reward": reward, "time_s": time_s})
+            connection.execute(sa.insert(table), {**where, **said})
         elif change.status == "replaced":
             chosen_row = (table.c.decision_id == decision_id) & (table.c.key == key)
-            connection.execute(sa.update(table).where(chosen_row).values(reward=reward, time_s=time_s))
+            connection.execute(sa.update(table).where(chosen_row).values(said))
         if change.status == "duplicate":
             self._count("feedback_duplicate", connection)
         else:
-            log = {"candidate": candidate, "before": change.before, "after": change.after}
-            connection.execute(sa.insert(schema.feedback_log), {**where, **log, "reward": reward, "time_s": time_s})
+            before, before_weight = change.before or (None, None)
+            after, after_weight = change.after
+            log = {"before": before, "before_weight": before_weight, "after": after, "after_weight": after_weight}
+            connection.execute(sa.insert(schema.feedback_log), {**where, **said, "candidate": candidate, **log})
         return FeedbackReceipt(
-            decision_id=decision_id, candidate=candidate, key=key, reward=reward, status=change.status
+            decision_id=decision_id, candidate=candidate, key=key, reward=label.value, status=change.status
         )
 
     def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
@@ -213,6 +206,18 @@ class SqlStore:
         with self._guarded(), self._reader.connect() as connection:
             return self._outcomes(connection, decision_id)
 
+    def linked(self, name: str) -> Sequence[str]:
+        """Return the ids of the decisions to which a name leads, in the order in which they were made."""
+        links, decisions = schema.links, schema.decisions
+        query = (
+            sa.select(links.c.decision_id)
+            .join(decisions, decisions.c.decision_id == links.c.decision_id)
+            .where(links.c.name == name)
+            .order_by(decisions.c.time_s, decisions.c.decision_id)
+        )
+        with self._guarded(), self._reader.connect() as connection:
+            return connection.execute(query).scalars().all()
+
     def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
         """Return label changes behind a position of the log, oldest first."""
         return [
@@ -220,8 +225,8 @@ class SqlStore:
                 sequence=row.sequence,
                 decision_id=row.decision_id,
                 candidate=row.candidate,
-                before=row.before,
-                after=row.after,
+                before=None if row.before is None else Label(row.before, row.before_weight),
+                after=Label(row.after, row.after_weight),
                 ranking=tuple(row.ranking),
                 embedding=_embedding(row.embedding),
                 encoder=row.encoder,

@@ -14,7 +14,7 @@ from mixllm_engine.learning.feedback_network import HIDDEN, FeedbackNetwork, Net
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.testing import HashingEncoder, tiny_router
-from mixllm_engine.types import Matrix
+from mixllm_engine.types import Label, Matrix
 
 D = 5
 POLICY = RouterConfig.model_validate(
@@ -34,7 +34,7 @@ def taught(names: list[str], rows: int = 40, rate: float = 0.01) -> FeedbackNetw
     network.attach(names)
     for row, context in enumerate(contexts(rows)):
         chosen = names[row % len(names)]
-        network.learn(context, chosen, names, after=float((context[1] > 0) == (chosen == names[0])))
+        network.learn(context, chosen, names, after=Label(float((context[1] > 0) == (chosen == names[0])), 1.0))
     return network
 
 
@@ -74,7 +74,7 @@ def test_the_first_step_is_worked_out_by_hand(reward: float, r: float) -> None:
     context = contexts(1)[0]
     hidden = np.maximum(network.weights_2 @ np.maximum(network.weights_1 @ context, 0), 0)
     before = arrays(network.state())
-    network.learn(context, "a", ["a", "b"], after=reward)
+    network.learn(context, "a", ["a", "b"], after=Label(reward, 1.0))
     # pi = (1/2, 1/2), so d log pi(a) / d s = (1/2, -1/2); nothing flows through an output layer of zeros
     step = 0.001 * r * 0.5 * np.append(hidden, 1.0)
     assert np.allclose(network.output, [step, -step], atol=1e-15)
@@ -95,7 +95,7 @@ def test_thousands_of_bad_answers_leave_the_network_finite_and_its_score_in_the_
     network = FeedbackNetwork(D, rate=rate)
     network.attach(["a", "b"])
     for context in contexts(4000):
-        network.learn(context, "a", ["a", "b"], after=0.0)
+        network.learn(context, "a", ["a", "b"], after=Label(0.0, 1.0))
     network.state().check(D)
     assert all(np.isfinite(array).all() for array in network.state().arrays.values())
     scores = network.feedback(contexts(1)[0])
@@ -108,7 +108,7 @@ def test_the_confidence_is_the_inverse_of_one_plus_the_variance_of_the_rewards()
     network.attach(["a", "b", "c"])
     for name, rewards in {"a": [1, 1, 0, 1], "b": [1, 1, 1], "c": [1]}.items():
         for reward in rewards:
-            network.learn(context, name, ["a", "b", "c"], after=reward)
+            network.learn(context, name, ["a", "b", "c"], after=Label(reward, 1.0))
     variance = np.var([1, 1, -1, 1], ddof=1)
     assert network.confidence == pytest.approx([1 / (1 + variance), 1.0, 0.0])  # one reward tells no variance
     assert network.labels() == [(4.0, 3.0), (3.0, 3.0), (1.0, 1.0)]
@@ -120,13 +120,13 @@ def test_a_changed_label_is_a_step_with_the_change_and_an_exact_correction_of_th
     network, direct = FeedbackNetwork(D), FeedbackNetwork(D)
     for one in (network, direct):
         one.attach(names)
-        one.learn(context, "a", names, after=1.0)
-    network.learn(context, "a", names, after=0.0)
+        one.learn(context, "a", names, after=Label(1.0, 1.0))
+    network.learn(context, "a", names, after=Label(0.0, 1.0))
     policy = math.exp(log_policy(network, context, 0))
     before = network.output.copy()
-    network.learn(context, "a", names, before=0.0, after=1.0)
+    network.learn(context, "a", names, before=Label(0.0, 1.0), after=Label(1.0, 1.0))
     assert (network.output - before)[0, -1] == pytest.approx(0.001 * 2.0 * (1 - policy))
-    direct.learn(context, "a", names, after=1.0)
+    direct.learn(context, "a", names, after=Label(1.0, 1.0))
     assert np.array_equal(network.rewards, direct.rewards)
     assert np.array_equal(network.confidence, direct.confidence)
 
@@ -134,7 +134,7 @@ def test_a_changed_label_is_a_step_with_the_change_and_an_exact_correction_of_th
 def test_a_forced_choice_teaches_the_policy_over_all_that_were_named_before() -> None:
     network, context = taught(["a", "b"]), contexts(1)[0]
     before = network.feedback(context)
-    network.learn(context, "b", ["b"], after=1.0)
+    network.learn(context, "b", ["b"], after=Label(1.0, 1.0))
     assert np.diff(network.feedback(context)) > np.diff(before)
 
 
@@ -157,7 +157,7 @@ def test_candidates_come_and_go_and_nobody_elses_weights_change() -> None:
 def test_who_was_not_among_the_choices_keeps_the_output_weights() -> None:
     network, context = taught(["a", "b", "c"]), contexts(1)[0]
     hidden = network.output[2].copy()
-    network.learn(context, "a", ["a", "b"], after=1.0)
+    network.learn(context, "a", ["a", "b"], after=Label(1.0, 1.0))
     assert network.output[2].tobytes() == hidden.tobytes()
 
 

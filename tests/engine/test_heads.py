@@ -80,6 +80,18 @@ def test_a_relabelled_observation_equals_one_with_the_new_label() -> None:
     assert changed.count[0] == 1.0
 
 
+def test_an_observation_that_gains_weight_equals_one_that_had_it() -> None:
+    context = np.array([1.0, 0.2, -0.3, 0.5])
+    grown, direct = bank(), bank()
+    grown.update(0, context, 0.5, weight=0.25)
+    grown.relabel(0, context, 0.5, 0.8, weight=0.25, new_weight=0.75)
+    direct.update(0, context, 0.8, weight=0.75)
+    assert np.allclose(grown.weights, direct.weights)
+    assert np.allclose(grown.inverse, direct.inverse)
+    assert grown.square[0] == pytest.approx(direct.square[0])
+    assert grown.count[0] == 1.0
+
+
 def test_a_head_that_never_saw_anything_predicts_its_prior_with_the_prior_width() -> None:
     heads = bank(strength=0.5, shrinkage=3.0)
     assert heads.predict(np.array([1.0, 0, 0, 0])).tolist() == [0.4, 0.7]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixllm_engine import StateError
 from mixllm_engine.prediction.mlp import Network, Stack, learn, relearn, train
-from mixllm_engine.types import Matrix, Vector
+from mixllm_engine.types import Label, Matrix, Vector
 
 D = 5
 
@@ -71,7 +71,7 @@ def test_a_fresh_network_says_its_constant_everywhere_and_takes_its_first_step_a
     network, x = fresh(), contexts(1)[0]
     assert Stack([network]).predict(contexts(9)).tolist() == [[0.6]] * 9
     active = np.maximum(network.hidden @ x, 0.0)
-    after = learn(dataclasses.replace(network, count=1e9), x, 1.0, rate=0.01, strength=2.0)
+    after = learn(dataclasses.replace(network, count=1e9), x, Label(1.0, 1.0), rate=0.01, strength=2.0)
     assert np.allclose(after.output, network.output + 0.01 * 0.4 * np.append(active, 1.0))
     assert after.hidden.tobytes() == network.hidden.tobytes()  # nothing flows through output weights of zero
     assert after.count == 1e9 + 1
@@ -81,12 +81,12 @@ def test_the_first_labels_count_as_in_a_running_mean_and_later_ones_as_eta_says(
     network, x = fresh(constant=0.0), contexts(1)[0]
     for number in range(1, 6):
         before = network.value(x)
-        network = learn(network, x, 1.0, rate=1e-6, strength=2.0)
+        network = learn(network, x, Label(1.0, 1.0), rate=1e-6, strength=2.0)
         # to first order; the product of the changes of both layers comes on top
         assert (network.value(x) - before) / (1.0 - before) == pytest.approx(1.0 / (number + 2.0), abs=0.08)
     late = dataclasses.replace(network, count=1e6)
     steepness = Stack([late]).steepness(x[None, :])[0, 0]
-    change = learn(late, x, 1.0, rate=0.01, strength=2.0).value(x) - late.value(x)
+    change = learn(late, x, Label(1.0, 1.0), rate=0.01, strength=2.0).value(x) - late.value(x)
     assert change == pytest.approx(0.01 * steepness * (1.0 - late.value(x)), rel=0.05)
 
 
@@ -94,7 +94,7 @@ def test_the_first_labels_count_as_in_a_running_mean_and_later_ones_as_eta_says(
 def test_contradictory_labels_at_any_rate_leave_the_output_among_them(rate: float) -> None:
     network, rows = fresh(), contexts(3000) * 3.0
     for number, x in enumerate(rows):
-        network = learn(network, x, float(number % 2), rate=rate, strength=0.001)
+        network = learn(network, x, Label(float(number % 2), 1.0), rate=rate, strength=0.001)
     network.check(D)
     values = Stack([network]).predict(rows[:200])
     assert np.abs(values).max() < 10.0
@@ -103,10 +103,21 @@ def test_contradictory_labels_at_any_rate_leave_the_output_among_them(rate: floa
 def test_a_changed_label_is_one_step_with_the_change() -> None:
     network, x = experienced(), contexts(1)[0]
     hidden, output = Stack([network]).gradient(x[None, :], np.array([[-0.7]]))
-    found = relearn(network, x, -0.7, rate=0.001)
+    found = relearn(network, x, Label(0.9, 1.0), Label(0.2, 1.0), rate=0.001)
     assert np.allclose(found.hidden, network.hidden + 0.001 * hidden[0])
     assert np.allclose(found.output, network.output + 0.001 * output[0])
     assert found.count == network.count
+
+
+def test_a_label_teaches_as_much_as_it_weighs() -> None:
+    network, x = experienced(), contexts(1)[0]
+    target = network.value(x) + 0.01  # so small a step that it is nearly linear
+    light = learn(network, x, Label(target, 0.25), rate=0.001, strength=2.0)
+    full = learn(network, x, Label(target, 1.0), rate=0.001, strength=2.0)
+    assert light.value(x) - network.value(x) == pytest.approx(0.25 * (full.value(x) - network.value(x)), rel=0.01)
+    grown = relearn(light, x, Label(target, 0.25), Label(target, 1.0), rate=0.001)
+    assert network.value(x) < light.value(x) < grown.value(x)
+    assert grown.count == light.count
 
 
 def test_a_network_learns_in_company_bit_by_bit_what_it_learns_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -16,16 +17,17 @@ import numpy as np
 import pytest
 
 from mixllm_engine import Outcome, Router, StoreError, UnknownDecisionError
-from mixllm_engine.store import open_store
-from mixllm_engine.store.base import DecisionRecord, Store
+from mixllm_engine.store import open_store, preparing
+from mixllm_engine.store.base import DecisionRecord, FeedbackRow, Store
 from mixllm_engine.store.memory import MemoryStore
 from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
-from mixllm_engine.types import Decision, Score
+from mixllm_engine.types import Decision, Label, Score
 
 ROOT = Path(__file__).parents[2]
 SCORE = Score(
     quality=0.5, response_tokens=9.0, cost_usd=0.1, uncertainty=0.0, waiting_s=0.0, trade=0.1, penalty=0.0, total=0.1
 )
+GOOD = Label(1.0, 1.0)
 
 
 def record(decision_id: str, candidate: str = "a", *, explored: bool = False) -> DecisionRecord:
@@ -69,12 +71,12 @@ def test_feedback_goes_to_who_answered_and_is_idempotent(store: Store) -> None:
     store.add_decision(record("d1"))
     store.add_outcome("d1", Outcome(candidate="a", error="timeout"), 2.0)
     store.add_outcome("d1", Outcome(candidate="b"), 3.0)
-    receipts = [store.add_feedback("d1", key, reward, 4.0) for key, reward in
+    receipts = [store.add_feedback("d1", key, Label(reward, 1.0), 4.0) for key, reward in
                 [("user", 1.0), ("user", 1.0), ("judge", 0.5), ("user", 0.0)]]  # fmt: skip
     assert [receipt.status for receipt in receipts] == ["applied", "duplicate", "applied", "replaced"]
     assert {receipt.candidate for receipt in receipts} == {"b"}
     rows = store.feedback_after(0, 100)
-    assert [(row.before, row.after) for row in rows] == [(None, 1.0), (1.0, 0.75), (0.75, 0.25)]
+    assert [(row.before, row.after) for row in rows] == [(None, (1, 1)), ((1, 1), (0.75, 1)), ((0.75, 1), (0.25, 1))]
     assert [row.sequence for row in store.feedback_after(rows[0].sequence, 100)] == [row.sequence for row in rows[1:]]
     assert len(store.feedback_after(0, 1)) == 1
     counts = store.counts()
@@ -82,9 +84,44 @@ def test_feedback_goes_to_who_answered_and_is_idempotent(store: Store) -> None:
     assert (counts.feedback_duplicate, counts.feedback_unmatched) == (1, 0)
 
 
+def test_judgements_are_averaged_by_weight_and_never_weigh_less_than_they_did(store: Store) -> None:
+    store.add_decision(record("d1"))
+    for key, label in (
+        ("parser", Label(0.0, 0.25)),
+        ("retry", Label(0.0, 0.25)),
+        ("user", Label(1.0, 1.0)),
+        ("parser", Label(1.0, 0.1)),
+        ("parser", Label(1.0, 0.1)),
+    ):
+        store.add_feedback("d1", key, label, 4.0)
+    rows = store.feedback_after(0, 100)
+    assert [row.after.value for row in rows] == pytest.approx([0, 0, 1 / 1.5, 1.1 / 1.35])
+    assert [row.after.weight for row in rows] == [0.25, 0.5, 1.0, 1.0]
+    assert [row.before for row in rows] == [None, *(row.after for row in rows[:-1])]
+    assert store.counts().feedback_duplicate == 1
+    store.add_decision(record("d2"))
+    for weight in (0.5, 0.2):
+        store.add_feedback("d2", "user", Label(1.0 - weight, weight), 4.0)
+    assert store.feedback_after(0, 100)[-1].after == (0.8, 0.5)
+
+
+def test_names_lead_to_decisions_in_the_order_in_which_they_were_made(store: Store) -> None:
+    for number, name in enumerate(("d2", "d1", "d3")):
+        made = record(name)
+        store.add_decision(dataclasses.replace(made, decision=dataclasses.replace(made.decision, time_s=float(number))))
+    store.link("d1", ["root", "run-1"])
+    store.link("d2", ["root", "run-2", "root"])
+    store.link("d2", ["root"])
+    assert list(store.linked("root")) == ["d2", "d1"]
+    assert list(store.linked("run-1")) == ["d1"]
+    assert list(store.linked("d1")) == []
+    with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
+        store.link("nope", ["root"])
+
+
 def test_an_unknown_decision_is_an_error_and_is_counted(store: Store) -> None:
     with pytest.raises(UnknownDecisionError, match="no decision 'nope' in this store"):
-        store.add_feedback("nope", "user", 1.0, 0.0)
+        store.add_feedback("nope", "user", GOOD, 0.0)
     with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
         store.add_outcome("nope", Outcome(candidate="a"), 0.0)
     with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
@@ -107,7 +144,7 @@ def test_threads_share_a_store(store: Store) -> None:
             name = f"{worker}-{step}"
             store.add_decision(record(name))
             store.add_outcome(name, Outcome(candidate="a", response_tokens=3), 0.0)
-            store.add_feedback(name, "user", 1.0, 0.0)
+            store.add_feedback(name, "user", GOOD, 0.0)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:
@@ -175,12 +212,67 @@ def test_a_decision_of_a_version_without_optimism_is_read(tmp_path: Path) -> Non
     store.close()
 
 
+OLDER = """
+ALTER TABLE mixllm_feedback DROP COLUMN weight;
+ALTER TABLE mixllm_feedback_log DROP COLUMN weight;
+ALTER TABLE mixllm_feedback_log DROP COLUMN before_weight;
+ALTER TABLE mixllm_feedback_log DROP COLUMN after_weight;
+DROP TABLE mixllm_links;
+UPDATE mixllm_meta SET value = '1' WHERE name = 'schema_version';
+"""
+
+
+def older_store(path: Path) -> list[FeedbackRow]:
+    """Make a store of version 1 with two judgements of one decision; returns its label changes."""
+    store = open_store(path)
+    store.add_decision(record("d1"))
+    for key, reward in (("user", 1.0), ("judge", 0.5)):
+        store.add_feedback("d1", key, Label(reward, 1.0), 4.0)
+    rows = list(store.feedback_after(0, 100))
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        raw.executescript(OLDER)
+    return rows
+
+
+def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    rows = older_store(tmp_path / "log.db")
+    store = open_store(tmp_path / "log.db")
+    assert [row.before for row in rows] == [None, (1, 1)]
+    assert [(row.before, row.after) for row in store.feedback_after(0, 100)] == [
+        (row.before, row.after) for row in rows
+    ]
+    store.link("d1", ["run"])
+    assert store.add_feedback("d1", "user", Label(1.0, 1.0), 5.0).status == "duplicate"
+    store.close()
+    open_store(tmp_path / "log.db").close()
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_a_migration_that_is_interrupted_changes_nothing(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = older_store(tmp_path / "log.db")
+    with monkeypatch.context() as patch:
+        steps = preparing._STEPS[1]
+        patch.setattr(preparing, "_STEPS", {1: (*steps[:step], "SELECT no_such_column")})
+        with pytest.raises(StoreError, match="no_such_column"):
+            open_store(tmp_path / "log.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as raw:
+        assert raw.execute("SELECT value FROM mixllm_meta WHERE name = 'schema_version'").fetchone() == ("1",)
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(mixllm_feedback)")]
+        assert columns == ["decision_id", "key", "reward", "time_s"]
+    store = open_store(tmp_path / "log.db")
+    assert [row.after for row in store.feedback_after(0, 100)] == [row.after for row in rows]
+    store.close()
+
+
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     open_store(path).close()
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE mixllm_meta SET value = '99' WHERE name = 'schema_version'")
-    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads version 1"):
+    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads versions 1 to 2"):
         open_store(path)
 
 

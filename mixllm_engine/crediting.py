@@ -1,0 +1,73 @@
+"""Feedback -> the decisions that it is for: what a reference leads to, and how those of a run share a reward."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+from uuid import UUID
+
+from mixllm_engine.errors import FeedbackError
+from mixllm_engine.store.base import Store
+from mixllm_engine.types import Decision, FeedbackReceipt, Label
+
+Credit = Literal["last", "all", "discounted"]
+"""Which decisions of a run a reward is for: the last, all alike, or all with half the weight for each step back."""
+
+Reference = str | UUID | Decision
+"""What leads to decisions: one of them, its id, or a name that was linked to it, such as the id of a run."""
+
+_MESSAGE_PREFIX: Final = "mixllm-"
+_DECISION_ID: Final = re.compile("[0-9a-f]{32}")
+_DISCOUNT: Final = 0.5
+
+
+def led_to(store: Store, ref: Reference | Sequence[Reference]) -> list[str]:
+    """Return the ids of the decisions that a reference leads to, in the order in which they were made.
+
+    A name that leads nowhere is returned as it is, for the store to say that it does not know it.
+    """
+    if isinstance(ref, Decision):
+        return [ref.decision_id]
+    if isinstance(ref, str | UUID):
+        name = str(ref).removeprefix(_MESSAGE_PREFIX)
+        return [name] if _DECISION_ID.fullmatch(name) else list(store.linked(name)) or [name]
+    return list(dict.fromkeys(found for one in ref for found in led_to(store, one)))
+
+
+def shares(decisions: int, credit: Credit) -> list[float]:
+    """Return what a reward weighs for each decision of a run, in the order in which they were made.
+
+    Examples
+    --------
+    >>> shares(3, "discounted"), shares(3, "last")
+    ([0.25, 0.5, 1.0], [0.0, 0.0, 1.0])
+    """
+    if credit not in get_args(Credit):
+        raise FeedbackError(f"credit={credit!r} is none of {', '.join(map(repr, get_args(Credit)))}")
+    rate = {"last": 0.0, "all": 1.0, "discounted": _DISCOUNT}[credit]
+    return [rate**later for later in reversed(range(decisions))]
+
+
+def give(
+    store: Store, ref: Reference | Sequence[Reference], key: str, label: Label, credit: Credit, time_s: float
+) -> FeedbackReceipt:
+    """Keep feedback for every decision that it is for; returns the receipt of the last one.
+
+    Each receipt is durable on its own: after a crash in between, the same feedback again completes what is missing.
+
+    Raises
+    ------
+    FeedbackError
+        If `ref` is an empty sequence, or `credit` unknown.
+    UnknownDecisionError
+        If a reference leads to no decision in the store.
+    """
+    found = led_to(store, ref)
+    if not found:
+        raise FeedbackError("no decision was given: nothing was decided in the block or run that this feedback is for")
+    for decision_id, share in zip(found, shares(len(found), credit), strict=True):
+        if share:
+            part = Label(label.value, label.weight * share)
+            receipt = store.add_feedback(decision_id, key, part, time_s)
+    return receipt
