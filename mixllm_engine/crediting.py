@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, get_args
 from uuid import UUID
 
 from mixllm_engine.errors import FeedbackError
+from mixllm_engine.learning.rewards import check_label
 from mixllm_engine.store.base import Store
 from mixllm_engine.types import Decision, FeedbackReceipt, Label
 
@@ -71,3 +73,70 @@ def give(
             part = Label(label.value, label.weight * share)
             receipt = store.add_feedback(decision_id, key, part, time_s)
     return receipt
+
+
+class Credited(ABC):
+    """The part of a router that takes feedback."""
+
+    _store: Store
+    _clock: Callable[[], float]
+
+    @abstractmethod
+    def sync(self) -> int:
+        """Bring in what the log holds by now."""
+
+    def link(self, decision_id: str, *names: str) -> None:
+        """Let names, such as the ids of a framework's runs, lead feedback to a decision; one name may lead to several.
+
+        Raises
+        ------
+        UnknownDecisionError
+            If the store holds no such decision.
+        """
+        self._store.link(decision_id, names)
+
+    def linked(self, *, within_s: float) -> list[str]:
+        """Return the names that lead to decisions of the last seconds, for whoever collects feedback on them."""
+        return list(self._store.linked_since(self._clock() - within_s))
+
+    def feedback(
+        self,
+        ref: Reference | Sequence[Reference],
+        reward: float,
+        key: str = "user",
+        *,
+        weight: float = 1.0,
+        credit: Credit = "last",
+    ) -> FeedbackReceipt:
+        """Learn how good an answer was.
+
+        Parameters
+        ----------
+        ref : str, UUID, Decision, or sequence of these
+            The decision, its id, the id of the message that it led to (``"mixllm-<decision id>"``), or a name that was
+            linked to it. Several decisions are those of one run, in their order.
+        reward : float
+            Quality of the answer in [0, 1].
+        key : str
+            Who judges. The same key again replaces the value; several keys are averaged by their weights.
+        weight : float
+            What the judgement weighs beside one that is certain, in (0, 1].
+        credit : str
+            Where there are several decisions: whether the reward is for the ``"last"``, for ``"all"``, or
+            ``"discounted"``: for all, with half the weight for each step back.
+
+        Returns
+        -------
+        FeedbackReceipt
+            Of the last decision. The feedback is durable when this returns.
+
+        Raises
+        ------
+        FeedbackError
+            If the reward is not a number in [0, 1], the weight not in (0, 1], or there is no decision.
+        UnknownDecisionError
+            If the store holds no such decision.
+        """
+        receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
+        self.sync()
+        return receipt

@@ -20,7 +20,7 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool, resolve
 from mixllm_engine.config import RouterConfig
-from mixllm_engine.crediting import Credit, Reference, give
+from mixllm_engine.crediting import Credited
 from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
@@ -28,7 +28,6 @@ from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, fit
-from mixllm_engine.learning.rewards import check_label
 from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
@@ -37,11 +36,11 @@ from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.base import DecisionRecord, Store
 from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
-from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Query
+from mixllm_engine.types import Candidate, Decision, Outcome, Query
 from mixllm_engine.waiting.calls import Calls
 
 
-class Router:
+class Router(Credited):
     """Choose, for every query, the LLM that suits it best, and learn from what comes back.
 
     Parameters
@@ -131,15 +130,7 @@ class Router:
         NoEligibleCandidateError
             If every candidate is excluded; `ContextWindowError` if that is because of the prompt's length.
         """
-        request = Request(
-            budget=budget,
-            willingness_to_pay=willingness_to_pay,
-            max_wait_s=max_wait_s,
-            allow=allow,
-            deny=deny,
-            force=force,
-            session=session,
-        )
+        request = Request(budget, willingness_to_pay, max_wait_s, allow, deny, force, session)
         context = self._contexts.make(query)
         with self._lock:
             now = self._clock()
@@ -202,58 +193,6 @@ class Router:
         with self._lock:
             self._calls.brought(outcome, now)
             self.sync()
-
-    def link(self, decision_id: str, *names: str) -> None:
-        """Let names, such as the ids of a framework's runs, lead feedback to a decision; one name may lead to several.
-
-        Raises
-        ------
-        UnknownDecisionError
-            If the store holds no such decision.
-        """
-        self._store.link(decision_id, names)
-
-    def feedback(
-        self,
-        ref: Reference | Sequence[Reference],
-        reward: float,
-        key: str = "user",
-        *,
-        weight: float = 1.0,
-        credit: Credit = "last",
-    ) -> FeedbackReceipt:
-        """Learn how good an answer was.
-
-        Parameters
-        ----------
-        ref : str, UUID, Decision, or sequence of these
-            The decision, its id, the id of the message that it led to (``"mixllm-<decision id>"``), or a name that was
-            linked to it. Several decisions are those of one run, in their order.
-        reward : float
-            Quality of the answer in [0, 1].
-        key : str
-            Who judges. The same key again replaces the value; several keys are averaged by their weights.
-        weight : float
-            What the judgement weighs beside one that is certain, in (0, 1].
-        credit : str
-            Where there are several decisions: whether the reward is for the ``"last"``, for ``"all"``, or
-            ``"discounted"``: for all, with half the weight for each step back.
-
-        Returns
-        -------
-        FeedbackReceipt
-            Of the last decision. The feedback is durable when this returns.
-
-        Raises
-        ------
-        FeedbackError
-            If the reward is not a number in [0, 1], the weight not in (0, 1], or there is no decision.
-        UnknownDecisionError
-            If the store holds no such decision.
-        """
-        receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
-        self.sync()
-        return receipt
 
     # -- learning ----------------------------------------------------------------------------------------------------
 

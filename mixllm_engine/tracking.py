@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from mixllm_engine.crediting import Credit, shares
+from mixllm_engine.crediting import Credit, Reference, shares
 from mixllm_engine.errors import FeedbackError
 from mixllm_engine.types import Decision, FeedbackReceipt
 
@@ -15,7 +15,7 @@ from mixllm_engine.types import Decision, FeedbackReceipt
 class Teachable(Protocol):
     """A router."""
 
-    def feedback(self, ref: Decision, reward: float, key: str = "user", *, weight: float = 1.0) -> FeedbackReceipt:
+    def feedback(self, ref: Reference, reward: float, key: str = "user", *, weight: float = 1.0) -> FeedbackReceipt:
         """Learn how good the answer to a decision was."""
         ...
 
@@ -87,6 +87,16 @@ def track_decisions() -> Iterator[TrackedDecisions]:
     token = _open.set((*_open.get(), tracked))
     try:
         yield tracked
+    finally:
+        _open.reset(token)
+
+
+@contextmanager
+def untracked() -> Iterator[None]:
+    """Keep the decisions of this block out of every block around it: a judge's are not those that it judges."""
+    token = _open.set(())
+    try:
+        yield
     finally:
         _open.reset(token)
 

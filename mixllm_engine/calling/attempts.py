@@ -104,10 +104,9 @@ class Attempts:
 
     def __iter__(self) -> Iterator[Attempt]:
         """Yield one attempt after the other, each begun when it is asked for."""
-        pool = {candidate.name: candidate for candidate in self._recorder.candidates}
         too_small = 0
         for name in self.decision.ranking:
-            candidate = pool.get(name)
+            candidate = next((known for known in self._recorder.candidates if known.name == name), None)
             if candidate is None or (too_small and (candidate.context_window or too_small + 1) <= too_small):
                 continue  # removed meanwhile, or its window is no larger than one that was too small
             attempt = Attempt(self._recorder, self.decision, candidate, self._clock)

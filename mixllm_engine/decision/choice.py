@@ -8,7 +8,7 @@ one draw of every total. So the propensity of every choice is known: exactly, or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,7 @@ from mixllm_engine.types import Vector
 _LEAST = 1e-9
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """A choice by position.
 
     Attributes

@@ -5,9 +5,9 @@ What lives for one decision is a named tuple, which is made in half the time of 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import urandom
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from mixllm_engine.candidates import Pool
 from mixllm_engine.config import ExplorationConfig, RouterConfig
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_willingness
 from mixllm_engine.decision.choice import Choice, choose, first, rank
-from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score, trade_weights
+from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.encoding.context import Context
@@ -62,13 +62,12 @@ class _Standing(NamedTuple):
     experience: _Experience
     prediction: Prediction
     scores: Scores
-    on_quality: float
-    deviation: Vector | None = None
+    deviation: Vector | None
 
     @property
     def hope(self) -> Vector:
         """How much more each may be worth: two deviations of a reward in [0, 1], whose own is at most 1/2."""
-        hope: Vector = self.on_quality * np.sqrt(self.prediction.leverage)
+        hope: Vector = self.scores.on_quality * np.sqrt(self.prediction.leverage)
         return hope
 
 
@@ -134,12 +133,10 @@ class DecisionMaker:
             advance=None if context.in_tool_loop else experience.advance,
         )
         reasons = self._excluded(context, request, now)
-        on_quality, deviation = trade_weights(willingness)[0], None
+        deviation = None
         if self._sampled_widths is not None:
-            deviation = spread(prediction, timing, self._scoring, self._sampled_widths, on_quality, max_wait_s)
-        standing = _Standing(
-            experience=experience, prediction=prediction, scores=scores, on_quality=on_quality, deviation=deviation
-        )
+            deviation = spread(prediction, timing, self._scoring, self._sampled_widths, scores.on_quality, max_wait_s)
+        standing = _Standing(experience, prediction, scores, deviation)
         choice, why = self._choose(standing, reasons, context, request.force, stay)
         names = self.pool.names
         chosen = names[choice.ranking[0]]
@@ -149,9 +146,9 @@ class DecisionMaker:
             self.budgets.spent(budget, float(prediction.cost_usd[choice.ranking[0]]))
         self.sessions.put(request.session, chosen, context.prompt_tokens)
         return Decision(
-            decision_id=secrets.token_hex(16),
+            decision_id=urandom(16).hex(),
             candidate=chosen,
-            ranking=tuple([names[position] for position in choice.ranking]),
+            ranking=tuple(map(names.__getitem__, choice.ranking)),
             propensity=choice.propensity,
             explored=choice.explored,
             scores=ScoreTable(self.pool, prediction, timing, scores, reasons),

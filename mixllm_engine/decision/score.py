@@ -21,6 +21,9 @@ from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.types import Score, Vector
 from mixllm_engine.waiting.timing import Timing, log_tokens_within
 
+# Numbers for whole arrays are arrays themselves where every decision needs them: numpy would make one of a float anew.
+_HALF: Final = np.array(0.5)
+_LINEAR, _CUBIC = np.array(0.5 * 1.5976), np.array(0.5 * 0.07056)
 # exp() overflows a float64 beyond 709.8; two candidates so late are equally hopeless.
 _MAX_EXPONENT = 700.0
 # With so many labels a candidate's level is known, and nothing is given in advance any more.
@@ -30,13 +33,15 @@ KNOWN: Final = 200.0
 class Scores(NamedTuple):
     """All parts of the score, each of shape (K,) in the order of the pool.
 
-    No `feedback` means none was learned, no `optimism` that nobody is given anything in advance.
+    No `feedback` means none was learned, no `optimism` that nobody is given anything in advance. `on_quality` is
+    lambda/(lambda+1).
     """
 
     trade: Vector
     uncertainty: Vector
     penalty: Vector
     total: Vector
+    on_quality: float
     feedback: Vector | None = None
     optimism: Vector | None = None
 
@@ -91,7 +96,7 @@ def score(
     given = None if advance is None else on_quality * advance
     if given is not None:
         total = total + given
-    return Scores(trade=trade, uncertainty=uncertainty, penalty=penalty, total=total, feedback=feedback, optimism=given)
+    return Scores(trade, uncertainty, penalty, total, on_quality, feedback, given)
 
 
 def optimism(labels: Vector, config: ExplorationConfig) -> Vector | None:
@@ -170,39 +175,58 @@ def normal_distribution(z: Vector) -> Vector:
     array([0.159, 0.5  , 0.841])
     """
     # The logistic function of y is (1 + tanh(y / 2)) / 2, and tanh never overflows.
-    probability: Vector = 0.5 + 0.5 * np.tanh(z * (0.5 * 1.5976 + 0.5 * 0.07056 * (z * z)))
+    probability: Vector = _HALF + _HALF * np.tanh(z * (_LINEAR + _CUBIC * (z * z)))
     return probability
 
 
 class ScoreTable(Mapping[str, Score]):
-    """The scores of a decision by name; a `Score` is made when it is asked for, since a pool may be large."""
+    """The scores of a decision by name; a `Score` is made when it is asked for, since a pool may be large.
+
+    A store in memory keeps many of them, so the numbers are copied into one array, and what else a prediction holds
+    may go.
+    """
+
+    __slots__ = ("_feedback", "_numbers", "_optimism", "_pool", "_reasons", "_waiting_s")
 
     def __init__(
         self, pool: Pool, prediction: Prediction, timing: Timing, scores: Scores, reasons: Mapping[int, str]
     ) -> None:
         self._pool = pool
         self._reasons = reasons
-        # All that is kept of a decision that stays in memory: what else a prediction holds may go.
-        self._columns = {
-            "quality": prediction.quality,
-            "response_tokens": prediction.response_tokens,
-            "cost_usd": prediction.cost_usd,
-            "uncertainty": scores.uncertainty,
-            "waiting_s": timing.waiting_s,
-            "trade": scores.trade,
-            "penalty": scores.penalty,
-            "total": scores.total,
-        }
-        if scores.feedback is not None:
-            self._columns["feedback"] = scores.feedback
-        if scores.optimism is not None:
-            self._columns["optimism"] = scores.optimism
+        self._numbers = np.concatenate(
+            (
+                prediction.quality,
+                prediction.response_tokens,
+                prediction.cost_usd,
+                scores.uncertainty,
+                scores.trade,
+                scores.penalty,
+                scores.total,
+            )
+        )
+        self._waiting_s = timing.waiting_s  # while nobody queues, the same for many decisions
+        self._feedback = scores.feedback
+        self._optimism = scores.optimism
 
     def __getitem__(self, name: str) -> Score:
         """Return one candidate's score."""
         position = self._pool.index[name]
-        parts = {part: float(column[position]) for part, column in self._columns.items()}
-        return Score(**parts, eligible=position not in self._reasons, reason=self._reasons.get(position, ""))
+        numbers = self._numbers[position :: len(self._pool)].tolist()
+        quality, response_tokens, cost_usd, uncertainty, trade, penalty, total = numbers
+        return Score(
+            quality=quality,
+            response_tokens=response_tokens,
+            cost_usd=cost_usd,
+            uncertainty=uncertainty,
+            waiting_s=float(self._waiting_s[position]),
+            trade=trade,
+            penalty=penalty,
+            total=total,
+            feedback=0.0 if self._feedback is None else float(self._feedback[position]),
+            optimism=0.0 if self._optimism is None else float(self._optimism[position]),
+            eligible=position not in self._reasons,
+            reason=self._reasons.get(position, ""),
+        )
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order of the pool."""

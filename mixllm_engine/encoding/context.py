@@ -91,14 +91,8 @@ class ContextMaker:
         prompt_tokens = counted if query.prompt_tokens is None else query.prompt_tokens
         if prompt_tokens < 0 or (query.max_output_tokens or 0) < 0:
             raise QueryError("prompt_tokens and max_output_tokens must be at least 0")
-        return Context(
-            embedding=embedding,
-            features=self.features(embedding),
-            prompt_tokens=int(prompt_tokens),
-            max_output_tokens=int(query.max_output_tokens or 0),
-            needs=frozenset(query.needs),
-            in_tool_loop=query.in_tool_loop,
-        )
+        features, longest = self.features(embedding), int(query.max_output_tokens or 0)
+        return Context(embedding, features, int(prompt_tokens), longest, frozenset(query.needs), query.in_tool_loop)
 
     def many(self, texts: Sequence[str]) -> tuple[Matrix, Vector]:
         """Return the contexts, shape (n, k), and the lengths in tokens, shape (n,), of many texts."""

@@ -59,7 +59,7 @@ class FeatureMap:
         """Length of a context vector."""
         return int(1 + self.domains.shape[0] + self.components.shape[1])
 
-    @property
+    @cached_property
     def input_dimension(self) -> int:
         """Length of an embedding."""
         return int(self.mean.shape[0])
@@ -79,13 +79,17 @@ class FeatureMap:
         highest = (np.linalg.norm(self.domains, axis=1) + self.bias).max(initial=0.0)
         return np.concatenate([[-1.0], highest - self.bias, self.mean @ self.components])
 
+    @cached_property
+    def _ones(self) -> Vector:
+        return np.ones(len(self.domains))
+
     def __call__(self, embeddings: npt.NDArray[np.floating]) -> Matrix:
         """Map embeddings to contexts: shape (d,) to (`dimension`,), or (n, d) to (n, `dimension`)."""
         contexts: Matrix = embeddings.dot(self._directions) - self._origin
         if len(self.domains):
-            shares = contexts[..., 1 : len(self.domains) + 1]
+            shares = contexts.T[1 : len(self.domains) + 1]
             np.exp(shares, out=shares)  # of at most 0
-            shares /= shares.sum(axis=-1, keepdims=True)
+            shares /= self._ones.dot(shares)  # their sum, in a third of the time of `sum`
         return contexts
 
     @classmethod

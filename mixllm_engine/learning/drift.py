@@ -131,7 +131,9 @@ class DriftTests:
 
     def add(self, name: str, residual: float) -> bool:
         """Take in one new label of a candidate, label minus prediction; tell whether an alert begins with it."""
-        test = self._tests.setdefault(name, DriftTest(self.threshold))
+        test = self._tests.get(name)
+        if test is None:
+            test = self._tests[name] = DriftTest(self.threshold)
         stood = test.alert() is not None
         test.add(residual)
         return not stood and test.alert() is not None

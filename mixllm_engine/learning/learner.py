@@ -10,6 +10,7 @@ geometric forgetting, and neural heads.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -25,10 +26,12 @@ from mixllm_engine.learning.onboarding import Labelled, Onboarding, Prior
 from mixllm_engine.learning.state import Learned, Typical
 from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.prediction.neural import make_predictor
-from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store, StoredEmbedding
+from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store
 from mixllm_engine.types import Vector
 
 _BATCH: Final = 1000
+# Contexts that are kept: a decision's outcome and its feedback mostly come soon after each other.
+_LATEST: Final = 1000
 # An online label is never worth less than this share of a table's.
 _LEAST_WEIGHT: Final = 0.2
 
@@ -57,6 +60,7 @@ class Learner:
         self.encoder = encoder
         self.config = config
         self.pool = pool
+        self._contexts: OrderedDict[str, Vector] = OrderedDict()  # of the latest decisions, by id
         self._starts = 0
         self.start(learned or Learned())
 
@@ -238,7 +242,7 @@ class Learner:
         for row in rows:
             if row.encoder != self.encoder:
                 continue
-            context = self._context(row.embedding)
+            context = self._context(row)
             self._watch(row, context)
             if self.network:
                 self.network.learn(context, row.candidate, row.ranking, after=row.after, before=row.before)
@@ -285,7 +289,7 @@ class Learner:
         """Test a new label against what was predicted before it is learned; where an alert begins, forget."""
         position = self.pool.index.get(row.candidate)
         if self.drift is not None and row.before is None and position is not None:
-            expected = min(max(float(context @ self.predictor.quality.weights[position]), 0.0), 1.0)
+            expected = min(max(float(context.dot(self.predictor.quality.weights[position])), 0.0), 1.0)
             begins = self.drift.add(row.candidate, row.after.weight * (row.after.value - expected))
             if begins and self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
                 memory = self.config.learning.drift_memory
@@ -297,7 +301,7 @@ class Learner:
             tokens = row.outcome.response_tokens
             if row.encoder != self.encoder or row.outcome.error is not None or not tokens:
                 continue
-            context = self._context(row.embedding)
+            context = self._context(row)
             self.predictor.step_length(row.outcome.candidate, context, tokens)
             if row.outcome.candidate in self.pool.index:
                 self.predictor.learn_length(self.pool.index[row.outcome.candidate], context, tokens)
@@ -305,8 +309,13 @@ class Learner:
                 length = HeadStatistics.one(context, float(np.log(tokens)))
                 self._add(row.outcome.candidate, HeadStatistics.empty(len(context)), length)
 
-    def _context(self, embedding: StoredEmbedding) -> Vector:
-        context: Vector = self.features(embedding.astype(np.float64))
+    def _context(self, row: FeedbackRow | OutcomeRow) -> Vector:
+        """Return phi of a decision's embedding as it was stored, which never changes."""
+        context = self._contexts.get(row.decision_id)
+        if context is None:
+            context = self._contexts[row.decision_id] = self.features(row.embedding.astype(np.float64))
+            if len(self._contexts) > _LATEST:
+                self._contexts.popitem(last=False)
         return context
 
     def _add(self, name: str, quality: HeadStatistics, length: HeadStatistics) -> None:

@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.errors import StateError
-from mixllm_engine.prediction.symmetric import Triangle
+from mixllm_engine.prediction.shared_rows import SharedRows
+from mixllm_engine.prediction.symmetric import Triangle, outer
 from mixllm_engine.types import Matrix, Vector
 
 # Rank-one updates of an inverse gather rounding errors; after this many the inverse is computed anew.
@@ -107,6 +108,8 @@ class HeadBank:
         Prior precision of the bias: how many observations the prior mean is worth.
     statistics : sequence of HeadStatistics, optional
         What was learned before.
+    weights : array of shape (K, d), optional
+        Where to keep the weights: a part of a larger array, so that one product predicts for several banks.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class HeadBank:
         shrinkage: float,
         strength: float,
         statistics: Sequence[HeadStatistics] | None = None,
+        weights: Matrix | None = None,
     ) -> None:
         self.prior_means = np.array(prior_means, dtype=np.float64)
         candidates, dimension = self.prior_means.shape
@@ -123,9 +127,10 @@ class HeadBank:
         self.prior_precision[0] = strength
         self.gram = np.zeros((candidates, dimension, dimension))
         self._triangle = Triangle(dimension)
-        self._packed_inverse = np.tile(self._triangle.pack(np.diag(1.0 / self.prior_precision)), (candidates, 1))
+        self._inverses = SharedRows(candidates, self._triangle.pack(np.diag(1.0 / self.prior_precision)))
         self.moment = np.zeros((candidates, dimension))
-        self.weights = self.prior_means.copy()
+        self.weights = np.empty_like(self.prior_means) if weights is None else weights
+        self.weights[:] = self.prior_means
         self.square = np.zeros(candidates)
         self.count = np.zeros(candidates)  # replaced and never changed, so that what follows from it can be kept
         self._updates = np.zeros(candidates, dtype=np.int64)
@@ -145,7 +150,7 @@ class HeadBank:
     @property
     def inverse(self) -> Matrix:
         """A_l^-1 of every candidate, shape (K, d, d)."""
-        return self._triangle.unpack(self._packed_inverse)
+        return self._triangle.unpack(self._inverses.all())
 
     def predict(self, context: Vector) -> Vector:
         """Return x'theta_l for every candidate: shape (K,) for one context (d,), (n, K) for contexts (n, d)."""
@@ -154,8 +159,7 @@ class HeadBank:
 
     def leverage(self, context: Vector) -> Vector:
         """Return x' A_l^-1 x for every candidate, shape (K,): the paper's s_unc (equation 9)."""
-        squares: Vector = self._packed_inverse.dot(self._triangle.products(context))
-        return np.maximum(squares, 0.0)
+        return np.maximum(self._inverses.dot(self._triangle.products(context)), 0.0)
 
     def update(self, position: int, context: Vector, target: float, *, weight: float = 1.0, keep: float = 1.0) -> None:
         """Learn one observation of some weight; `keep` is the share g of the older ones that stays.
@@ -165,14 +169,15 @@ class HeadBank:
         """
         if keep < 1.0:
             self._weaken(position, keep)
-            self.gram[position] += weight * np.outer(context, context)
-            self._invert(position)
+            gram = self.gram[position]
+            gram += weight * outer(context)
+            inverse = self._invert(position)
         else:
-            self._grow(position, context if weight == 1.0 else math.sqrt(weight) * context)
+            inverse = self._grow(position, context if weight == 1.0 else math.sqrt(weight) * context)
         self.moment[position] += weight * target * context
         self.square[position] += weight * target * target
         self._count(position, 1.0)
-        self._solve(position)
+        self._solve(position, inverse)
 
     def relabel(
         self,
@@ -186,11 +191,11 @@ class HeadBank:
     ) -> None:
         """Change the target of an observation that was learned before with some weight; that may grow, never fall."""
         new_weight = weight if new_weight is None else new_weight
-        if new_weight > weight:
-            self._grow(position, math.sqrt(new_weight - weight) * context)
+        grows = new_weight > weight
+        inverse = self._grow(position, math.sqrt(new_weight - weight) * context) if grows else self._inverse(position)
         self.moment[position] += (new_weight * after - weight * before) * context
         self.square[position] += new_weight * after * after - weight * before * before
-        self._solve(position)
+        self._solve(position, inverse)
 
     def weight(self, position: int) -> float:
         """Return the sum of the weights of one head's observations: the bias is 1 in every context."""
@@ -204,8 +209,7 @@ class HeadBank:
         keep = observations / max(self.weight(position), observations)
         if keep < 1.0:
             self._weaken(position, keep)
-            self._invert(position)
-            self._solve(position)
+            self._solve(position, self._invert(position))
 
     def add(self, position: int, observed: HeadStatistics) -> None:
         """Learn many observations at once, or merge what another worker learned."""
@@ -213,8 +217,7 @@ class HeadBank:
         self.moment[position] += observed.moment
         self.square[position] += observed.square
         self._count(position, observed.count)
-        self._invert(position)
-        self._solve(position)
+        self._solve(position, self._invert(position))
 
     def statistics(self, position: int) -> HeadStatistics:
         """Return the sums of one candidate, without the prior."""
@@ -232,18 +235,20 @@ class HeadBank:
 
     def residual_variance(self, prior: float, strength: float, position: int | None = None) -> Vector:
         """Return the mean squared residual of every head, or of one, shrunk towards a prior variance."""
-        rows = slice(None) if position is None else slice(position, position + 1)
-        weights = self.weights[rows]
+        positions = range(len(self.count)) if position is None else (position,)
+        return np.array([self._residual_variance(each, prior, strength) for each in positions])
+
+    def _residual_variance(self, position: int, prior: float, strength: float) -> float:
         # |y - X theta|^2 = y'y - 2 theta'X'y + theta'X'X theta
-        fitted = np.einsum("kde,ke->kd", self.gram[rows], weights)
-        residual = self.square[rows] + np.einsum("kd,kd->k", weights, fitted - 2.0 * self.moment[rows])
-        variance: Vector = (np.maximum(residual, 0.0) + strength * prior) / (self.count[rows] + strength)
-        return variance
+        weights = self.weights[position]
+        residual = self.square[position] + weights.dot(self.gram[position].dot(weights) - 2.0 * self.moment[position])
+        return float((max(residual, 0.0) + strength * prior) / (self.count[position] + strength))
 
     def copy_head(self, position: int, other: HeadBank, source: int) -> None:
         """Take over one head of another bank, bit by bit; also its prior mean."""
         self.count = self.count.copy()
-        for name in ("prior_means", "gram", "_packed_inverse", "moment", "weights", "square", "count", "_updates"):
+        self._inverses.share(position, other._inverses[source])
+        for name in ("prior_means", "gram", "moment", "weights", "square", "count", "_updates"):
             getattr(self, name)[position] = getattr(other, name)[source]
 
     def typical_prior(self, position: int) -> Vector:
@@ -263,39 +268,50 @@ class HeadBank:
     def set_prior(self, position: int, mean: Vector) -> None:
         """Replace the prior mean m_l of a head; what was observed stays."""
         self.prior_means[position] = mean
-        self._solve(position)
+        self._solve(position, self._inverse(position))
 
     def _count(self, position: int, more: float) -> None:
         self.count = self.count.copy()
         self.count[position] += more
 
-    def _grow(self, position: int, context: Vector) -> None:
+    def _grow(self, position: int, context: Vector) -> Matrix:
+        """Add an observation to a precision, and return its inverse, shape (d, d)."""
         # A += x x';  A^-1 -= (A^-1 x)(A^-1 x)' / (1 + x' A^-1 x)
-        self.gram[position] += np.outer(context, context)
-        projected = self._triangle.unpack(self._packed_inverse[position]) @ context
-        self._packed_inverse[position] -= self._triangle.square(projected) / (1.0 + context @ projected)
+        gram = self.gram[position]
+        gram += outer(context)
         self._updates[position] += 1
         if self._updates[position] >= _REFRESH_EVERY:
-            self._invert(position)
+            return self._invert(position)
+        inverse = self._inverse(position)
+        projected = inverse.dot(context)
+        inverse -= outer(projected / math.sqrt(1.0 + context.dot(projected)))
+        self._inverses.own(position, self._triangle.pack(inverse))
+        return inverse
 
     def _weaken(self, position: int, keep: float) -> None:
         # all weights of observations times g, never the prior
         for sums in (self.gram, self.moment, self.square):
             sums[position] *= keep
 
-    def _solve(self, position: int) -> None:
+    def _invert(self, position: int) -> Matrix:
+        """Compute the inverse of a precision anew, and return it, shape (d, d)."""
+        inverse = np.linalg.inv(self.gram[position] + np.diag(self.prior_precision))
+        inverse = (inverse + inverse.T) / 2.0
+        self._inverses.share(position, self._triangle.pack(inverse))
+        self._updates[position] = 0
+        return inverse
+
+    def _inverse(self, position: int) -> Matrix:
+        return self._triangle.unpack(self._inverses[position])
+
+    def _solve(self, position: int, inverse: Matrix) -> None:
         # theta = A^-1 (A0 m + X'y)
         observed = self.prior_precision * self.prior_means[position] + self.moment[position]
-        self.weights[position] = self._triangle.unpack(self._packed_inverse[position]) @ observed
-
-    def _invert(self, position: int) -> None:
-        inverse = np.linalg.inv(self.gram[position] + np.diag(self.prior_precision))
-        self._packed_inverse[position] = self._triangle.pack((inverse + inverse.T) / 2.0)
-        self._updates[position] = 0
+        self.weights[position] = inverse.dot(observed)
 
     def check(self) -> None:
         """Raise `StateError` if any number is not finite or a precision is not positive definite."""
-        numbers = (self.gram, self._packed_inverse, self.moment, self.weights, self.square, self.count)
+        numbers = (self.gram, self._inverses.distinct, self.moment, self.weights, self.square, self.count)
         if not all(np.isfinite(array).all() for array in numbers) or (self.count < 0).any():
             raise StateError("the learned statistics hold numbers that are not finite; the state is damaged")
         if not (np.linalg.eigvalsh(self.precision)[:, 0] > 0).all():

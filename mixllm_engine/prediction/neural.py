@@ -117,13 +117,9 @@ class NeuralPredictor(Predictor):
         self._qualities = NetworkBank("quality", pool, dimension, config)
         self._lengths = NetworkBank("length", pool, dimension, config)
 
-    def expected_quality(self, contexts: Matrix) -> Matrix:
-        """Return what the quality networks say."""
-        return self._qualities.predict(contexts)
-
-    def expected_log_length(self, contexts: Matrix) -> Matrix:
-        """Return what the length networks say."""
-        return self._lengths.predict(contexts)
+    def expected(self, contexts: Matrix) -> Matrix:
+        """Return what the networks say, those of quality first."""
+        return np.concatenate([self._qualities.predict(contexts), self._lengths.predict(contexts)], axis=-1)
 
     def step_quality(self, name: str, context: Vector, after: Label, before: Label | None = None) -> None:
         """Let a candidate's quality network take one step (equation 15)."""

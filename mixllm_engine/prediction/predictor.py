@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from mixllm_engine.types import Label, Matrix, Vector
 _MAX_LOG_LENGTH = 15.0
 _PRIOR_LENGTH_VARIANCE = 0.5
 _VARIANCE_STRENGTH = 10.0
+# An array, since numpy would make one of a float anew in every decision.
+_LOWEST = np.array(0.0)
 
 
 class Prediction(NamedTuple):
@@ -82,12 +85,16 @@ class Predictor:
     def __init__(self, pool: Pool, dimension: int, config: PredictionConfig) -> None:
         self.pool = pool
         self.config = config
+        self._weights = np.empty((2 * len(pool), dimension))  # of both banks: those of quality first
+        self._highest = np.repeat([1.0, _MAX_LOG_LENGTH], len(pool))
         size = (len(pool), dimension)
         quality, length = np.zeros(size), np.zeros(size)
         quality[:, 0] = [prior_quality(candidate) for candidate in pool.candidates]
         length[:, 0] = [prior_log_length(candidate) for candidate in pool.candidates]
-        self.quality = HeadBank(quality, shrinkage=config.quality_shrinkage, strength=config.prior_strength)
-        self.length = HeadBank(length, shrinkage=config.length_shrinkage, strength=config.prior_strength)
+        of_quality, of_length = self._weights[: len(pool)], self._weights[len(pool) :]
+        strength = config.prior_strength
+        self.quality = HeadBank(quality, shrinkage=config.quality_shrinkage, strength=strength, weights=of_quality)
+        self.length = HeadBank(length, shrinkage=config.length_shrinkage, strength=strength, weights=of_length)
         self._refresh_length_variance()
 
     @property
@@ -95,13 +102,13 @@ class Predictor:
         """Length of a context."""
         return self.quality.dimension
 
-    def expected_quality(self, contexts: Matrix) -> Matrix:
-        """Return the mean of the quality before it is bounded: shape (K,) for one context, (n, K) for contexts."""
-        return self.quality.predict(contexts)
+    def expected(self, contexts: Matrix) -> Matrix:
+        """Return the means of quality and log length before they are bounded, those of quality first.
 
-    def expected_log_length(self, contexts: Matrix) -> Matrix:
-        """Return the mean of the log length before it is bounded: shape (K,) for one context, (n, K) for contexts."""
-        return self.length.predict(contexts)
+        Shape (2 K,) for one context, (n, 2 K) for contexts of shape (n, d).
+        """
+        means: Matrix = contexts.dot(self._weights.T)  # on short vectors half the time of `@`
+        return means
 
     def predict(self, context: Vector, prompt_tokens: float, input_price: Vector | None = None) -> Prediction:
         """Predict for one query.
@@ -115,24 +122,20 @@ class Predictor:
         input_price : array of shape (K,), optional
             Dollars per prompt token; lower than the list price where a session's prefix is cached.
         """
-        log_length = _bounded(self.expected_log_length(context), _MAX_LOG_LENGTH)
-        tokens = np.minimum(np.exp(log_length + self._half_variance), self.pool.longest_answer)
-        price = self.pool.input_price if input_price is None else input_price
-        return Prediction(
-            quality=_bounded(self.expected_quality(context), 1.0),
-            log_length=log_length,
-            length_deviation=self._length_deviation,
-            response_tokens=tokens,
-            cost_usd=prompt_tokens * price + tokens * self.pool.output_price,
-            leverage=self.quality.leverage(context),
-        )
+        pool = self.pool
+        bounded = self._bounded(context)
+        quality, log_length = bounded[: len(pool)], bounded[len(pool) :]
+        tokens = np.minimum(np.exp(log_length + self._half_variance), pool.longest_answer)
+        cost_usd = prompt_tokens * (pool.input_price if input_price is None else input_price)
+        cost_usd += tokens * pool.output_price
+        return Prediction(quality, log_length, self._length_deviation, tokens, cost_usd, self.quality.leverage(context))
 
     def predict_many(self, contexts: Matrix, prompt_tokens: Vector) -> tuple[Matrix, Matrix, Matrix]:
         """Return quality, cost in dollars and response tokens, each of shape (n, K), for contexts of shape (n, d)."""
-        log_length = _bounded(self.expected_log_length(contexts), _MAX_LOG_LENGTH)
+        quality, log_length = np.split(self._bounded(contexts), 2, axis=1)
         tokens = np.minimum(np.exp(log_length + self._half_variance), self.pool.longest_answer)
         cost = np.outer(prompt_tokens, self.pool.input_price) + tokens * self.pool.output_price
-        return _bounded(self.expected_quality(contexts), 1.0), cost, tokens
+        return quality, cost, tokens
 
     def describe(self, contexts: Matrix, prompt_tokens: Vector, form: Literal["width", "square"]) -> Predictions:
         """Return all predictions for contexts of shape (n, d), with the uncertainty in one of its two forms."""
@@ -148,7 +151,7 @@ class Predictor:
 
     def learn_length(self, position: int, context: Vector, response_tokens: float) -> None:
         """Learn the true length of one answer."""
-        self.length.update(position, context, float(np.log(max(response_tokens, 1.0))))
+        self.length.update(position, context, math.log(max(response_tokens, 1.0)))
         self._refresh_length_variance(position)
 
     def add(self, position: int, quality: HeadStatistics, length: HeadStatistics) -> None:
@@ -191,15 +194,15 @@ class Predictor:
     def restore(self, networks: Networks) -> None:
         """Begin with what was stored."""
 
+    def _bounded(self, contexts: Matrix) -> Matrix:
+        """Return what is expected within its bounds; on short vectors this takes a third of the time of `clip`."""
+        bounded: Matrix = np.minimum(np.maximum(self.expected(contexts), _LOWEST), self._highest)
+        return bounded
+
     def _refresh_length_variance(self, position: int | None = None) -> None:
         if position is None:
             variance = self.length.residual_variance(_PRIOR_LENGTH_VARIANCE, _VARIANCE_STRENGTH)
             self._half_variance, self._length_deviation = variance / 2.0, np.sqrt(variance)
             return
-        one = self.length.residual_variance(_PRIOR_LENGTH_VARIANCE, _VARIANCE_STRENGTH, position)
-        self._half_variance[position], self._length_deviation[position] = one[0] / 2.0, np.sqrt(one[0])
-
-
-def _bounded(values: Matrix, highest: float) -> Matrix:
-    """Keep values in [0, highest]; on short vectors this takes a third of the time of `numpy.clip`."""
-    return np.minimum(np.maximum(values, 0.0), highest)
+        one = float(self.length.residual_variance(_PRIOR_LENGTH_VARIANCE, _VARIANCE_STRENGTH, position)[0])
+        self._half_variance[position], self._length_deviation[position] = one / 2.0, math.sqrt(one)

@@ -31,11 +31,12 @@ class Triangle:
     """
 
     def __init__(self, dimension: int) -> None:
-        self._rows, self._columns = np.triu_indices(dimension)
-        self._upper = self._rows * dimension + self._columns
-        self._times = np.where(self._rows == self._columns, 1.0, 2.0)
+        rows, self._columns = np.triu_indices(dimension)
+        self._in_row = np.arange(dimension, 0, -1)  # how many numbers of each row are kept
+        self._upper = rows * dimension + self._columns
+        self._times = np.where(rows == self._columns, 1.0, 2.0)
         self._places = np.empty((dimension, dimension), dtype=np.intp)
-        self._places[self._rows, self._columns] = self._places[self._columns, self._rows] = np.arange(len(self._rows))
+        self._places[rows, self._columns] = self._places[self._columns, rows] = np.arange(len(rows))
 
     def pack(self, matrices: Matrix) -> Matrix:
         """Return the m_ij, shape (..., d (d + 1) / 2), of symmetric matrices of shape (..., d, d)."""
@@ -43,16 +44,18 @@ class Triangle:
         packed: Matrix = flat.take(self._upper, axis=-1) * self._times
         return packed
 
-    def square(self, vector: Vector) -> Vector:
-        """Return what `pack` makes of x x', for a vector of shape (d,)."""
-        return self.products(vector) * self._times
-
     def unpack(self, packed: Matrix) -> Matrix:
         """Return the matrices that `pack` was given."""
-        matrices: Matrix = (packed / self._times).take(self._places, axis=-1)
+        matrices: Matrix = (packed / self._times)[..., self._places]
         return matrices
 
     def products(self, vector: Vector) -> Vector:
         """Return the x_i x_j of a vector of shape (d,), shape (d (d + 1) / 2,), to be multiplied by the m_ij."""
-        products: Vector = vector.take(self._rows) * vector.take(self._columns)
+        products: Vector = vector.repeat(self._in_row) * vector.take(self._columns)
         return products
+
+
+def outer(vector: Vector) -> Matrix:
+    """Return x x'; as a matrix product in half the time of `numpy.outer`."""
+    square: Matrix = vector[:, None].dot(vector[None, :])
+    return square

@@ -21,7 +21,7 @@ from mixllm_engine.types import Decision, FeedbackReceipt, FeedbackStatus, Label
 StoredEmbedding = npt.NDArray[np.float16]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRecord:
     """A decision with what is needed to learn from it later. The prompt's text is not part of it.
 
@@ -46,7 +46,7 @@ class DecisionRecord:
     prompt_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FeedbackRow:
     """A change of one decision's label: from `before` (``None``: there was none) to `after`.
 
@@ -63,7 +63,7 @@ class FeedbackRow:
     encoder: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeRow:
     """One attempt's outcome with the query that it answered."""
 
@@ -116,6 +116,10 @@ class Store(Protocol):
 
     def linked(self, name: str) -> Sequence[str]:
         """Return the ids of the decisions to which a name leads, in the order in which they were made."""
+        ...
+
+    def linked_since(self, time_s: float) -> Sequence[str]:
+        """Return the names that lead to decisions made at a time or later."""
         ...
 
     def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:

@@ -30,7 +30,7 @@ class MemoryStore:
     Parameters
     ----------
     capacity : int
-        Decisions that are held, with their scores some 4 kB each for ten candidates; feedback for older ones raises
+        Decisions that are held, with their scores some 2.5 kB each for ten candidates; feedback for older ones raises
         `UnknownDecisionError`. What they taught stays.
     """
 
@@ -109,6 +109,12 @@ class MemoryStore:
         """Return the ids of the decisions to which a name leads, in the order in which they were made."""
         with self._lock:
             return sorted(self._led_to.get(name, ()), key=lambda known: self._decisions[known].decision.time_s)
+
+    def linked_since(self, time_s: float) -> Sequence[str]:
+        """Return the names that lead to decisions made at a time or later."""
+        with self._lock:
+            made = {known for known, record in self._decisions.items() if record.decision.time_s >= time_s}
+            return [name for name, led_to in self._led_to.items() if not made.isdisjoint(led_to)]
 
     def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback, or raise `UnknownDecisionError`."""

@@ -218,6 +218,14 @@ class SqlStore:
         with self._guarded(), self._reader.connect() as connection:
             return connection.execute(query).scalars().all()
 
+    def linked_since(self, time_s: float) -> Sequence[str]:
+        """Return the names that lead to decisions made at a time or later."""
+        links, decisions = schema.links, schema.decisions
+        joined = links.join(decisions, decisions.c.decision_id == links.c.decision_id)
+        query = sa.select(links.c.name).distinct().select_from(joined).where(decisions.c.time_s >= time_s)
+        with self._guarded(), self._reader.connect() as connection:
+            return connection.execute(query).scalars().all()
+
     def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
         """Return label changes behind a position of the log, oldest first."""
         return [

@@ -15,8 +15,9 @@ from mixllm_engine import Candidate, Decision, Outcome, Query, Router, RouterCon
 from mixllm_engine.config import BUDGET_WORDS
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.prediction.heads import HeadBank
-from mixllm_engine.prediction.symmetric import Triangle
-from mixllm_engine.testing import HashingEncoder
+from mixllm_engine.prediction.symmetric import Triangle, outer
+from mixllm_engine.store.memory import MemoryStore
+from mixllm_engine.testing import HashingEncoder, tiny_router
 from mixllm_engine.types import Matrix, Vector
 
 DEFAULT, PAPER = RouterConfig.default(), RouterConfig.paper()
@@ -201,7 +202,7 @@ def test_a_triangle_holds_all_of_a_symmetric_matrix(squares: Matrix) -> None:
     forms = [x @ matrix @ x for matrix in matrices]
     size = np.abs(matrices).sum(axis=(1, 2)) * np.abs(x).max() ** 2
     assert (np.abs(packed @ triangle.products(x) - forms) <= 1e-14 * size).all()
-    assert np.array_equal(triangle.square(x), triangle.pack(np.outer(x, x)))
+    assert np.array_equal(outer(x), np.outer(x, x))
 
 
 def test_numbers_of_labels_are_replaced_and_never_changed() -> None:
@@ -212,3 +213,25 @@ def test_numbers_of_labels_are_replaced_and_never_changed() -> None:
     bank.copy_head(0, bank, 1)
     assert before.tolist() == [0.0, 0.0]
     assert bank.count.tolist() == [1.0, 1.0]
+
+
+def test_a_context_is_worked_out_once_for_outcome_and_feedback(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    made: list[Matrix] = []
+    router = tiny_router(store=store)
+    decisions = [router.decide(f"question number {number}") for number in range(3)]
+    whole = FeatureMap.__call__
+
+    def counted(features: FeatureMap, rows: Matrix) -> Matrix:
+        made.append(rows)
+        return whole(features, rows)
+
+    monkeypatch.setattr(FeatureMap, "__call__", counted)
+    for decision in decisions:
+        router.observe(decision.decision_id, Outcome(candidate=decision.candidate, response_tokens=50))
+        router.feedback(decision, 1.0)
+        router.feedback(decision, 0.5)
+    assert len(made) == len(decisions)
+    restarted = tiny_router(store=store)  # reads the embeddings from the log
+    for text in ("hello there", "question number 1"):
+        assert restarted.predict([text]).quality.tobytes() == router.predict([text]).quality.tobytes()

@@ -115,6 +115,9 @@ def test_names_lead_to_decisions_in_the_order_in_which_they_were_made(store: Sto
     assert list(store.linked("root")) == ["d2", "d1"]
     assert list(store.linked("run-1")) == ["d1"]
     assert list(store.linked("d1")) == []
+    assert sorted(store.linked_since(0.0)) == ["root", "run-1", "run-2"]
+    assert sorted(store.linked_since(0.5)) == ["root", "run-1"]
+    assert list(store.linked_since(1.5)) == []
     with pytest.raises(UnknownDecisionError, match="no decision 'nope'"):
         store.link("nope", ["root"])
 
