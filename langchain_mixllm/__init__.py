@@ -15,7 +15,9 @@ Examples
 'applied'
 """
 
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 
 def _require(package: str) -> None:
@@ -32,6 +34,29 @@ _require("langchain_core")
 _require("langchain_litellm")
 
 from langchain_mixllm.chat_models import ChatMixLLM  # noqa: E402
+from langchain_mixllm.feedback import MixLLMFeedbackHandler  # noqa: E402
+from langchain_mixllm.langsmith import sync_langsmith  # noqa: E402
+from langchain_mixllm.runnables import MixLLMRunnable  # noqa: E402
 from mixllm_engine import track_decisions  # noqa: E402
 
-__all__ = ["ChatMixLLM", "track_decisions"]
+if TYPE_CHECKING:
+    from langchain_mixllm.decision_model import MixLLMDecisionModel as MixLLMDecisionModel
+    from langchain_mixllm.middleware import MixLLMMiddleware
+
+__all__ = [
+    "ChatMixLLM",
+    "MixLLMFeedbackHandler",
+    "MixLLMMiddleware",
+    "MixLLMRunnable",
+    "sync_langsmith",
+    "track_decisions",
+]
+
+_ON_USE = {"MixLLMDecisionModel": "decision_model", "MixLLMMiddleware": "middleware"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use what needs langchain, or a newer langchain-core; its ImportError says what is missing."""
+    if name in _ON_USE:
+        return getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ METADATA_KEY = "mixllm"
 _ID_PREFIX = "mixllm-"
 _LANGCHAIN_RUN_PREFIX = "lc_run-"
 # Strings are joined and floats refused when chunks are merged, so these stand on exactly one.
-_ON_ONE_CHUNK = ("model_name", "response_cost")
+_ON_ONE_CHUNK = ("model_name", "response_cost", METADATA_KEY)
 
 
 def decision_id_of(ref: BaseMessage | Decision | str) -> str:
@@ -81,14 +81,18 @@ def _is_token(chunk: ChatGenerationChunk) -> bool:
 CHUNK_READER: Reader[ChatGenerationChunk] = Reader(is_token=_is_token, usage=_chunk_usage)
 
 
-def annotated(result: ChatResult, decision: Decision, candidate: Candidate) -> ChatResult:
+def annotated(result: ChatResult, decision: Decision, candidate: Candidate, session: str | None = None) -> ChatResult:
     """Mark a whole answer, and make its metadata plain JSON."""
     cost = _cost(candidate, result_usage(result))
     for generation in result.generations:
         message = generation.message
         message.id = _ID_PREFIX + decision.decision_id
         message.additional_kwargs = _plain(message.additional_kwargs)
-        message.response_metadata = {**_without_singles(message), **_origin(decision, candidate), **cost}
+        message.response_metadata = {
+            **_without_singles(message.response_metadata),
+            **_origin(decision, candidate, session),
+            **cost,
+        }
         generation.generation_info = _plain(generation.generation_info)
     result.llm_output = _plain(result.llm_output)
     return result
@@ -100,8 +104,9 @@ class StreamNotes:
     Some providers report usage on every chunk, which merging would add up; the last report counts.
     """
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Decision, session: str | None = None) -> None:
         self._decision = decision
+        self._session = session
         self._candidate: Candidate | None = None
         self._usage: UsageMetadata | None = None
 
@@ -109,12 +114,15 @@ class StreamNotes:
         """Mark a chunk that is passed on."""
         message = chunk.message
         message.id = _ID_PREFIX + self._decision.decision_id
-        message.response_metadata = _without_singles(message)
+        message.response_metadata = _without_singles(message.response_metadata)
         if self._candidate is None:
             self._candidate = candidate
-            message.response_metadata |= _origin(self._decision, candidate)
+            message.response_metadata |= _origin(self._decision, candidate, self._session)
         if isinstance(message, AIMessageChunk):
             self._usage, message.usage_metadata = message.usage_metadata or self._usage, None
+            message.chunk_position = None  # `last` follows
+        if chunk.generation_info:
+            chunk.generation_info = _without_singles(chunk.generation_info)
         return chunk
 
     def last(self) -> ChatGenerationChunk:
@@ -133,20 +141,22 @@ class StreamNotes:
         return ChatGenerationChunk(message=message)
 
 
-def _origin(decision: Decision, candidate: Candidate) -> dict[str, Any]:
-    """Say who answered, which after a fallback is another than was decided."""
-    noted = {
+def _origin(decision: Decision, candidate: Candidate, session: str | None) -> dict[str, Any]:
+    """Say who answered, which after a fallback is another than was decided, and how the conversation was named."""
+    noted: dict[str, Any] = {
         "decision_id": decision.decision_id,
         "candidate": candidate.name,
         "model": candidate.model,
         "propensity": float(decision.propensity),
         "explored": bool(decision.explored),
     }
+    if session is not None:
+        noted["session"] = session
     return {"model_name": candidate.model, METADATA_KEY: noted}
 
 
-def _without_singles(message: BaseMessage) -> dict[str, Any]:
-    return {key: value for key, value in message.response_metadata.items() if key not in _ON_ONE_CHUNK}
+def _without_singles(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metadata.items() if key not in _ON_ONE_CHUNK}
 
 
 def _cost(candidate: Candidate, usage: Usage) -> dict[str, float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage, convert_to_openai_messages
+from langchain_core.messages import BaseMessage
 
-from mixllm_engine import Candidate, ConfigError, Decision, Query
+from langchain_mixllm._messages import for_litellm, outlines
+from mixllm_engine import Candidate, ConfigError, Decision, Query, QueryError
 from mixllm_engine.calling.messages import query_from_messages
+
+QueryExtractor = Callable[[list[BaseMessage]], str]
+"""What is routed on, of all messages of a call."""
 
 TERMS = ("budget", "willingness_to_pay", "max_wait_s", "allow", "deny", "force", "session")
 """What a chat model or one call may say to the router; see `mixllm_engine.Router.decide`."""
@@ -32,21 +37,29 @@ class Call:
     decision : Decision
         Who is to answer, and who if that fails.
     messages : list of BaseMessage
-        As delegates understand them.
+        As they were given.
     given : mapping
         Arguments from the call and the chat model; they win over a candidate's own parameters.
     timeout_s : float
         For candidates and calls that say nothing else.
+    session : str, optional
+        The name that this call gave its conversation, for later calls to find in the answer.
     """
 
     decision: Decision
     messages: list[BaseMessage]
     given: Mapping[str, Any]
     timeout_s: float
+    session: str | None = None
+
+    @cached_property
+    def for_litellm(self) -> list[BaseMessage]:
+        """The messages in the form in which `ChatLiteLLM` takes them."""
+        return for_litellm(self.messages)
 
     def arguments(self, candidate: Candidate) -> dict[str, Any]:
-        """Return the keyword arguments for a hook of the candidate's delegate."""
-        return {"messages": self.messages, "timeout": self.timeout_s, **candidate.params, **self.given}
+        """Return the arguments for a candidate; its own parameters hold where the call says nothing."""
+        return {**candidate.params, **self.given}
 
 
 def split(kwargs: Mapping[str, Any], standing: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,31 +100,25 @@ def split(kwargs: Mapping[str, Any], standing: Mapping[str, Any]) -> tuple[dict[
     return terms, given
 
 
-def query_from(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> Query:
-    """Build the query for messages that are `normalised`."""
-    return query_from_messages(
-        convert_to_openai_messages(messages),
+def query_from(
+    messages: list[BaseMessage], params: Mapping[str, Any], extractor: QueryExtractor | None = None
+) -> Query:
+    """Build the query for a conversation: the person's last request, or what the extractor says.
+
+    Raises
+    ------
+    QueryError
+        If there is nothing to route.
+    """
+    query = query_from_messages(
+        outlines(messages),
         tools=params.get("tools"),
         response_format=params.get("response_format"),
         max_output_tokens=params.get("max_tokens") or params.get("max_completion_tokens"),
     )
-
-
-def normalised(message: BaseMessage) -> BaseMessage:
-    """Rewrite what `ChatLiteLLM` drops or passes on although LiteLLM refuses it; the message itself stays as it is."""
-    changes: dict[str, Any] = {}
-    if isinstance(message, HumanMessage) and message.name:
-        changes["additional_kwargs"] = {"name": message.name, **message.additional_kwargs}
-    if isinstance(message.content, list) and any(map(_is_anthropic_image, message.content)):
-        changes["content"] = [_image_url(block) if _is_anthropic_image(block) else block for block in message.content]
-    return message.model_copy(update=changes) if changes else message
-
-
-def _is_anthropic_image(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("type") == "image" and isinstance(block.get("source"), Mapping)
-
-
-def _image_url(block: Any) -> dict[str, Any]:
-    source = block["source"]
-    url = source["url"] if source.get("type") == "url" else f"data:{source['media_type']};base64,{source['data']}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    if extractor is None:
+        return query
+    text = extractor(messages)
+    if not isinstance(text, str) or not text.strip():
+        raise QueryError(f"query_extractor must return the text to route on, not {text!r}")
+    return replace(query, text=text)

@@ -12,11 +12,15 @@ from langchain_litellm import ChatLiteLLM
 
 from mixllm_engine.calling.litellm_client import close_stream, load_litellm
 
+# What LiteLLM's streams remember of the provider's own words.
+_WHY_IT_ENDED = ("received_finish_reason", "intermittent_finish_reason")
+
 
 class Delegate(ChatLiteLLM):
-    """`ChatLiteLLM` with one HTTP request per call, and with streams that can be closed.
+    """`ChatLiteLLM` with one HTTP request per call, and with streams that can be closed and don't make things up.
 
-    The base class retries by itself, and keeps a stream's HTTP response open when nobody reads on.
+    The base class retries by itself, and keeps a stream's HTTP response open when nobody reads on. To a stream that
+    ended early but in an orderly way LiteLLM gives the finish reason ``"stop"``; here that is an error.
     """
 
     def completion_with_retry(
@@ -52,7 +56,8 @@ class Delegate(ChatLiteLLM):
     ) -> Iterator[ChatGenerationChunk]:
         opened: list[Any] = []
         try:
-            yield from super()._stream(messages, stop=stop, run_manager=run_manager, opened=opened, **kwargs)
+            for chunk in super()._stream(messages, stop=stop, run_manager=run_manager, opened=opened, **kwargs):
+                yield _complete(chunk, opened, self.model)
         finally:
             for response in opened:
                 close_stream(response)
@@ -67,10 +72,23 @@ class Delegate(ChatLiteLLM):
         opened: list[Any] = []
         try:
             async for chunk in super()._astream(messages, stop=stop, run_manager=run_manager, opened=opened, **kwargs):
-                yield chunk
+                yield _complete(chunk, opened, self.model)
         finally:
             for response in opened:
                 await response.aclose()
+
+
+def _complete(chunk: ChatGenerationChunk, opened: list[Any], model: str) -> ChatGenerationChunk:
+    """Return the chunk, or raise if it is an end that LiteLLM made up, as LiteLLM itself does from 1.109 on.
+
+    Only where OpenAI's client reads the stream: some other providers never say why they ended.
+    """
+    if "finish_reason" in chunk.message.response_metadata:
+        by_openai = type(getattr(opened[-1], "completion_stream", None)).__module__.startswith("openai")
+        if by_openai and not any(getattr(opened[-1], name, "unknown") for name in _WHY_IT_ENDED):
+            message = "the stream ended before a finish reason was received"
+            raise load_litellm().APIConnectionError(message=message, llm_provider="", model=model)
+    return chunk
 
 
 def _once(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -79,4 +97,6 @@ def _once(arguments: dict[str, Any]) -> dict[str, Any]:
     if once.get("tools"):
         # LiteLLM 1.106 imports its optional MCP gateway as soon as there are tools.
         once["_skip_mcp_handler"] = True
+    else:
+        once.pop("tools", None)  # LangChain's agents send an empty list beside a schema, and providers refuse it
     return once

@@ -2,68 +2,67 @@
 
 All four hooks of a LangChain chat model walk the same path::
 
-    messages, kwargs --_calls--> query + terms --Router.decide--> decision
-                                                                     |
-         mixllm_engine.calling.routed  (attempts, fallback before the first token, outcomes)
-                                                                     |
-    answer or chunks <--_answers-- the same hook of one ChatLiteLLM per candidate  (_delegates, _chat_litellm)
+    messages, kwargs --_messages, _calls--> query + terms --Router.decide--> decision
+                                                                                |
+                    mixllm_engine.calling.routed  (attempts, fallback before the first token, outcomes)
+                                                                                |
+    answer or chunks <--_answers, _errors-- the same hook of the candidate's own chat model  (_delegates)
 
-Delegates' hooks are called, not their ``invoke``: a call is one LLM run, and its usage is counted once. Conversion of
-messages, tool calls and reasoning is theirs; `_tools` prepares tools and schemas before a candidate is known.
+That is a `ChatLiteLLM` (_chat_litellm), or any chat model that was given (_foreign). Its hooks are called, not its
+``invoke``: a call is one LLM run, and its usage is counted once. Conversion of messages, tool calls and reasoning is
+its own; `_tools` prepares tools and schemas before a candidate is known.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from langchain_core.runnables import Runnable, ensure_config
+from langchain_core.utils import secret_from_env
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
 
-from langchain_mixllm._answers import CHUNK_READER, StreamNotes, annotated, decision_id_of, result_usage
-from langchain_mixllm._calls import PARAMETERS, TERMS, Call, normalised, query_from, split
-from langchain_mixllm._delegates import Delegates, delegate_class, with_key
+from langchain_mixllm._answers import CHUNK_READER, StreamNotes, annotated, result_usage
+from langchain_mixllm._calls import PARAMETERS, TERMS, Call, QueryExtractor, query_from, split
+from langchain_mixllm._delegates import Answering, Delegates, foreign_models
+from langchain_mixllm._errors import as_langchain_errors
+from langchain_mixllm._loops import decide
+from langchain_mixllm._profiles import common_profile
+from langchain_mixllm._references import Ref, reference
+from langchain_mixllm._routers import check_either, make_router, picklable
+from langchain_mixllm._runs import linking, without_links
+from langchain_mixllm._sessions import ConfiguredChatModel, session_from, terms_of
 from langchain_mixllm._tools import Method, Schema, Tool, structured_output, tool_arguments
-from mixllm_engine import Candidate, ConfigError, Decision, FeedbackReceipt, Router, RouterConfig, __version__
+from mixllm_engine import Candidate, FeedbackReceipt, Router, RouterConfig, __version__
 from mixllm_engine.calling import routed
+from mixllm_engine.crediting import Credit
 from mixllm_engine.decision.budget import Budget
 
-if TYPE_CHECKING:
-    from langchain_mixllm._chat_litellm import Delegate
 
-_made_here: WeakSet[Router] = WeakSet()  # routers that stand for the `candidates` beside them
-
-
-def _make_router(fields: Mapping[str, Any]) -> Router:
-    if fields.get("candidates") is None:
-        raise ConfigError("ChatMixLLM needs router=Router(...), or candidates=[...] to make one from")
-    router = Router(fields["candidates"], config=fields.get("config"), store=fields.get("store"))
-    _made_here.add(router)
-    return router
-
-
-class ChatMixLLM(BaseChatModel):
+class ChatMixLLM(ConfiguredChatModel):
     """A chat model that sends every call to the LLM that suits it best, and learns from feedback.
 
     Every field from `budget` to `session`, `temperature`, `max_tokens`, `timeout`, `stop` and `max_retries` can also be
-    given per call: ``llm.invoke(question, budget="low")``. ``model="name"`` per call is LangChain's way to say `force`.
+    given per call: ``llm.invoke(question, budget="low")``; the former also in the ``configurable`` of the call's config
+    or of the graph's around it. ``model="name"`` per call is LangChain's way to say `force`.
 
     Parameters
     ----------
     router : Router, optional
         Who decides and learns. Shared by reference with every copy of this model.
-    candidates : sequence of str or Candidate, optional
-        Instead of a router: the pool of one that is made here.
+    candidates : sequence of str, Candidate or BaseChatModel, optional
+        Instead of a router: the pool of one that is made here. A chat model is named as LiteLLM names its model, which
+        must have a price there; else describe it by a `Candidate` and give it in `models`.
+    models : mapping of str to BaseChatModel, optional
+        Chat models that answer for candidates, by name. The others are called through LiteLLM.
     store : path or URL, optional
         Where that router keeps decisions and feedback; in memory where not given.
     config : RouterConfig, optional
@@ -79,15 +78,21 @@ class ChatMixLLM(BaseChatModel):
     force : str, optional
         The candidate to take, whatever its score.
     session : str, optional
-        The conversation that calls belong to.
+        The conversation that calls belong to. Where it is not given: ``config["configurable"]["thread_id"]``, of the
+        call or of the graph around it; else calls with tools name it and find the name in their history.
+    query_extractor : callable, optional
+        From all messages to the text that is routed on: the person's last request where not given.
     temperature, max_tokens, stop : optional
         Sent to whoever answers; they win over a candidate's own parameters.
     timeout : float, optional
-        Longest time for one attempt, in seconds; the router's configuration says it where not given.
+        Longest time for one attempt through LiteLLM, in seconds; the router's configuration says it where not given.
     max_retries : int, optional
         How many further candidates are tried after a failure, each once; all that are eligible where not given.
     api_key : str, optional
-        For the candidates that have no key of their own, if all of these are at one provider.
+        For the candidates that have no key of their own, if all of these are at one provider. Read from the
+        environment variable ``MIXLLM_API_KEY`` where not given. Never for chat models that were given.
+    profile : mapping, optional
+        Abilities and limits for LangChain's agents: what all candidates have when the model is made, where not given.
     streaming : bool, optional
         Whether ``invoke`` streams. ``False`` keeps ``stream`` from streaming; ``None`` leaves it to the caller.
 
@@ -103,12 +108,15 @@ class ChatMixLLM(BaseChatModel):
     'dear says hello'
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
-    candidates: Sequence[str | Candidate] | None = Field(default=None, exclude=True, repr=False)
+    candidates: Sequence[str | Candidate | InstanceOf[BaseChatModel]] | None = Field(
+        default=None, exclude=True, repr=False
+    )
+    models: Mapping[str, InstanceOf[BaseChatModel]] | None = Field(default=None, exclude=True, repr=False)
     store: str | PathLike[str] | None = Field(default=None, exclude=True, repr=False)
     config: RouterConfig | None = Field(default=None, exclude=True, repr=False)
-    router: Router = Field(default_factory=_make_router, exclude=True, repr=False)
+    router: Router = Field(default_factory=make_router, exclude=True, repr=False)
 
     budget: Budget | None = None
     willingness_to_pay: float | None = None
@@ -116,25 +124,28 @@ class ChatMixLLM(BaseChatModel):
     allow: Sequence[str] | None = None
     deny: Sequence[str] = ()
     force: str | None = None
-    session: str | None = None
+    query_extractor: QueryExtractor | None = Field(default=None, exclude=True, repr=False)
 
     temperature: float | None = None
     max_tokens: int | None = None
     timeout: float | None = None
     stop: list[str] | None = None
     max_retries: int | None = Field(default=None, ge=0)
-    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env("MIXLLM_API_KEY", default=None), exclude=True, repr=False
+    )
     # Not False by default: models that are rebuilt from their fields (configurable_fields) would have it set, and
     # LangChain takes a False that was set for a refusal to stream.
     streaming: bool | None = None
 
-    _delegates: Delegates = PrivateAttr(default_factory=Delegates)
+    _delegates: Delegates = PrivateAttr()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.router not in _made_here and any((self.candidates, self.store, self.config)):
-            raise ConfigError("candidates, store and config make a router: give either them or router=")
+        check_either(self.router, self.candidates, self.store, self.config)
+        self._delegates = Delegates(foreign_models(self.candidates or (), self.models, self.router))
         self._add_version("mixllm", __version__)
+        self.callbacks = linking(self.callbacks, self.router)
         return self
 
     # -- answering ---------------------------------------------------------------------------------------------------
@@ -147,13 +158,11 @@ class ChatMixLLM(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = self._decide(messages, stop, kwargs)
-        candidate, result = routed.call(
-            self.router,
-            call.decision,
-            lambda c: self._delegate(c)._generate(stream=False, **call.arguments(c)),
-            result_usage,
-        )
-        return annotated(result, call.decision, candidate)
+        with as_langchain_errors():
+            candidate, result = routed.call(
+                self.router, call.decision, lambda c: self._answering(c).generate(call, c), result_usage
+            )
+        return annotated(result, call.decision, candidate, call.session)
 
     async def _agenerate(
         self,
@@ -163,13 +172,11 @@ class ChatMixLLM(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = await asyncio.to_thread(self._decide, messages, stop, kwargs)
-        candidate, result = await routed.acall(
-            self.router,
-            call.decision,
-            lambda c: self._delegate(c)._agenerate(stream=False, **call.arguments(c)),
-            result_usage,
-        )
-        return annotated(result, call.decision, candidate)
+        with as_langchain_errors():
+            candidate, result = await routed.acall(
+                self.router, call.decision, lambda c: self._answering(c).agenerate(call, c), result_usage
+            )
+        return annotated(result, call.decision, candidate, call.session)
 
     def _stream(
         self,
@@ -179,14 +186,9 @@ class ChatMixLLM(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = self._decide(messages, stop, kwargs)
-        notes = StreamNotes(call.decision)
-        answers = routed.stream(
-            self.router,
-            call.decision,
-            lambda c: self._delegate(c)._stream(**call.arguments(c)),
-            CHUNK_READER,
-        )
-        with closing(answers):
+        notes = StreamNotes(call.decision, call.session)
+        answers = routed.stream(self.router, call.decision, lambda c: self._answering(c).stream(call, c), CHUNK_READER)
+        with as_langchain_errors(), closing(answers):
             for candidate, chunk in answers:
                 marked = notes.mark(candidate, chunk)
                 if run_manager:
@@ -202,64 +204,87 @@ class ChatMixLLM(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._decide, messages, stop, kwargs)
-        notes = StreamNotes(call.decision)
+        notes = StreamNotes(call.decision, call.session)
         answers = routed.astream(
-            self.router,
-            call.decision,
-            lambda c: self._delegate(c)._astream(**call.arguments(c)),
-            CHUNK_READER,
+            self.router, call.decision, lambda c: self._answering(c).astream(call, c), CHUNK_READER
         )
-        async with aclosing(answers):
-            async for candidate, chunk in answers:
-                marked = notes.mark(candidate, chunk)
-                if run_manager:
-                    await run_manager.on_llm_new_token(marked.text, chunk=marked)
-                yield marked
+        with as_langchain_errors():
+            async with aclosing(answers):
+                async for candidate, chunk in answers:
+                    marked = notes.mark(candidate, chunk)
+                    if run_manager:
+                        await run_manager.on_llm_new_token(marked.text, chunk=marked)
+                    yield marked
         yield notes.last()
 
     def _decide(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Call:
         """Choose who answers. The async hooks do this in a thread: it encodes the query and writes to the store."""
-        delegate_class()  # its import takes seconds the first time: not to be counted as a candidate's latency
-        terms, params = split(kwargs, {name: getattr(self, name) for name in TERMS})
+        self._delegates.prepare(self.router.candidates)
+        terms, params = split({**terms_of(ensure_config()), **kwargs}, {name: getattr(self, name) for name in TERMS})
         max_retries = params.pop("max_retries", self.max_retries)
         standing = {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
         stops = {"stop": stop} if stop else {"stop": self.stop} if self.stop else {}
         given = {**standing, **params, **stops}
-        ready = [normalised(message) for message in messages]
-        decision = self.router.decide(query_from(ready, given), **terms)
+        is_new = False
+        if terms["session"] is None:
+            terms["session"], is_new = session_from(messages, has_tools=bool(given.get("tools")))
+        query = query_from(messages, given, self.query_extractor)
+        with as_langchain_errors():
+            decision = decide(self.router, query, messages, terms)
         if max_retries is not None:
             decision = replace(decision, ranking=decision.ranking[: max_retries + 1])
-        return Call(decision=decision, messages=ready, given=given, timeout_s=self.router.config.calling.timeout_s)
+        return Call(
+            decision=decision,
+            messages=messages,
+            given=given,
+            timeout_s=self.router.config.calling.timeout_s,
+            session=terms["session"] if is_new else None,
+        )
 
-    def _delegate(self, candidate: Candidate) -> Delegate:
-        return self._delegates.get(with_key(candidate, self.api_key, self.router.candidates))
+    def _answering(self, candidate: Candidate) -> Answering:
+        return self._delegates.get(candidate, self.api_key, self.router.candidates)
 
     # -- feedback ----------------------------------------------------------------------------------------------------
 
-    def feedback(self, ref: BaseMessage | Decision | str, score: float, key: str = "user") -> FeedbackReceipt:
+    def feedback(
+        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
+    ) -> FeedbackReceipt:
         """Learn how good an answer was.
 
         Parameters
         ----------
-        ref : AIMessage, Decision or str
-            The answer, its message id, or its decision or decision id.
+        ref : AIMessage, Decision, str or UUID
+            The answer, its message id, its decision or decision id, or the id of a run: the chat model's own, or any
+            around it, up to the root.
         score : float
             Quality of the answer in [0, 1].
         key : str
-            Who judges. The same key again replaces the value; several keys are averaged.
+            Who judges. The same key again replaces the value; several keys are averaged by their weights.
+        weight : float
+            What the judgement weighs beside one that is certain, in (0, 1].
+        credit : str
+            Where a run made several decisions: whether the score is for the ``"last"``, for ``"all"``, or
+            ``"discounted"``: for all, with half the weight for each step back.
+
+        Returns
+        -------
+        FeedbackReceipt
+            Of the last decision. The feedback is durable when this returns.
 
         Raises
         ------
         FeedbackError
-            If the score is not a number in [0, 1].
+            If the score is not a number in [0, 1], or the weight not in (0, 1].
         UnknownDecisionError
             If `ref` leads to no decision in the store.
         """
-        return self.router.feedback(decision_id_of(ref), reward=score, key=key)
+        return self.router.feedback(reference(ref), score, key, weight=weight, credit=credit)
 
-    async def afeedback(self, ref: BaseMessage | Decision | str, score: float, key: str = "user") -> FeedbackReceipt:
+    async def afeedback(
+        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
+    ) -> FeedbackReceipt:
         """Do as `feedback` does, without blocking."""
-        return await asyncio.to_thread(self.feedback, ref, score, key)
+        return await asyncio.to_thread(self.feedback, ref, score, key, weight=weight, credit=credit)
 
     # -- tools and schemas -------------------------------------------------------------------------------------------
 
@@ -324,13 +349,14 @@ class ChatMixLLM(BaseChatModel):
         """What tells two models apart, in traces and in the keys of LangChain's cache. Nothing secret."""
         pool = self.router.candidates
         names = (*TERMS, *PARAMETERS, "stop", "max_retries")
-        # Addresses and parameters may hold secrets, but two endpoints must not share their cached answers.
-        endpoints = repr([(c.api_base, sorted(c.params.items())) for c in pool])
         return {
             "candidates": {candidate.name: candidate.model for candidate in pool},
-            "endpoints": hashlib.sha256(endpoints.encode()).hexdigest()[:16],
+            "endpoints": self._delegates.fingerprint(pool),
             **{name: value for name in names if (value := getattr(self, name)) not in (None, (), [])},
         }
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        return common_profile(self.router.candidates)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -341,19 +367,23 @@ class ChatMixLLM(BaseChatModel):
     # -- copies ------------------------------------------------------------------------------------------------------
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy the settings; the router, with its locks and what it learned, stays shared."""
-        return super().__deepcopy__({**(memo or {}), id(self.router): self.router})
+        """Copy the settings; the router, with its locks and what it learned, and chat models stay shared."""
+        shared = [self.router, *(foreign.model for foreign in self._delegates.foreign.values())]
+        return super().__deepcopy__({**(memo or {}), **{id(kept): kept for kept in shared}})
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave out the router, which another process makes anew from the candidates, and all keys."""
-        if self.candidates is None:
-            raise TypeError("a ChatMixLLM with router= can't be pickled: give it candidates= and store= instead")
-        keyless = [c if isinstance(c, str) else replace(c, api_key=None) for c in self.candidates]
         state = super().__getstate__()
         fields = {name: value for name, value in state["__dict__"].items() if name not in ("router", "_serialized")}
-        return {**state, "__dict__": {**fields, "candidates": keyless, "api_key": None}}
+        unlinked = {
+            "candidates": picklable(self.candidates, self.models),
+            "api_key": None,
+            "callbacks": without_links(self.callbacks),
+        }
+        return {**state, "__dict__": {**fields, **unlinked}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Make the router anew."""
         super().__setstate__(state)
-        self.router = _make_router(self.__dict__)
+        self.router = make_router(self.__dict__)
+        self.callbacks = linking(self.callbacks, self.router)

@@ -9,8 +9,11 @@ Examples
 """
 
 try:
+    from llamaindex_mixllm._events import MixLLMRoutingEvent
+    from llamaindex_mixllm.evaluators import EvaluatorFeedback
     from llamaindex_mixllm.llm import MixLLM
     from llamaindex_mixllm.selector import MixLLMSelector, MixLLMSelectorResult
+    from llamaindex_mixllm.signals import MixLLMEventHandler
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "llama_index":
         raise
@@ -20,4 +23,12 @@ except ModuleNotFoundError as error:
 
 from mixllm_engine import track_decisions
 
-__all__ = ["MixLLM", "MixLLMSelector", "MixLLMSelectorResult", "track_decisions"]
+__all__ = [
+    "EvaluatorFeedback",
+    "MixLLM",
+    "MixLLMEventHandler",
+    "MixLLMRoutingEvent",
+    "MixLLMSelector",
+    "MixLLMSelectorResult",
+    "track_decisions",
+]

@@ -1,4 +1,4 @@
-"""LiteLLM's responses and chunks -> LlamaIndex's responses.
+"""LiteLLM's responses and chunks, and those of LlamaIndex LLMs that are candidates -> LlamaIndex's responses.
 
 Every response carries where it came from and what it used::
 
@@ -26,6 +26,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from llamaindex_mixllm._delegates import delegated_raw
 from mixllm_engine.calling import Routed
 
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -54,6 +55,8 @@ class Call:
 
 def chat_response(routed: Routed) -> ChatResponse:
     """Convert a whole answer."""
+    if isinstance(routed.response, ChatResponse):
+        return _relayed(routed, routed.response)
     said = routed.response.choices[0].message
     calls = [
         Call(call_id=call.id or _new_id(), name=call.function.name or "", arguments=call.function.arguments or "")
@@ -66,6 +69,8 @@ def chat_response(routed: Routed) -> ChatResponse:
 
 def completion_response(routed: Routed) -> CompletionResponse:
     """Convert a whole answer to a prompt."""
+    if isinstance(routed.response, ChatResponse):
+        return _relayed_completion(routed, routed.response)
     raw = _raw(routed)
     return CompletionResponse(text=routed.text, raw=raw, additional_kwargs=_usage(raw))
 
@@ -81,6 +86,8 @@ class StreamedAnswer:
 
     def chat(self, routed: Routed) -> ChatResponse:
         """Convert one chunk."""
+        if isinstance(routed.response, ChatResponse):
+            return _relayed(routed, routed.response)  # it holds what was said before, too
         text, thought = self._add(routed)
         raw = _raw(routed)
         more = {"thinking_delta": thought} if thought else {}
@@ -89,6 +96,8 @@ class StreamedAnswer:
 
     def completion(self, routed: Routed) -> CompletionResponse:
         """Convert one chunk of the answer to a prompt."""
+        if isinstance(routed.response, ChatResponse):
+            return _relayed_completion(routed, routed.response)
         text, _ = self._add(routed)
         raw = _raw(routed)
         return CompletionResponse(text=self._text, delta=text, raw=raw, additional_kwargs=_usage(raw))
@@ -128,6 +137,26 @@ def assistant(text: str, thoughts: str, calls: list[Call]) -> ChatMessage:
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
 
+def _relayed(routed: Routed, said: ChatResponse) -> ChatResponse:
+    raw = _raw(routed)
+    thought = said.additional_kwargs.get("thinking_delta")
+    additional = {**_usage(raw), **({"thinking_delta": thought} if thought else {})}
+    return ChatResponse(
+        message=said.message, delta=said.delta, raw=raw, logprobs=said.logprobs, additional_kwargs=additional
+    )
+
+
+def _relayed_completion(routed: Routed, said: ChatResponse) -> CompletionResponse:
+    raw = _raw(routed)
+    return CompletionResponse(
+        text=said.message.content or "",
+        delta=said.delta,
+        raw=raw,
+        logprobs=said.logprobs,
+        additional_kwargs=_usage(raw),
+    )
+
+
 def _raw(routed: Routed) -> dict[str, Any]:
     decision = routed.decision
     mixllm = {
@@ -137,7 +166,9 @@ def _raw(routed: Routed) -> dict[str, Any]:
         "propensity": decision.propensity,
         "explored": decision.explored,
     }
-    return {**routed.response.model_dump(), "mixllm": mixllm}
+    response = routed.response
+    told = delegated_raw(response) if isinstance(response, ChatResponse) else response.model_dump()
+    return {**told, "mixllm": mixllm}
 
 
 def _usage(raw: dict[str, Any]) -> dict[str, Any]:

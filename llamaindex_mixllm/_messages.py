@@ -14,11 +14,11 @@ from typing import Any
 
 from llama_index.core.base.llms.types import (
     AudioBlock,
-    BaseContentBlock,
     CachePoint,
     ChatMessage,
     CitableBlock,
     CitationBlock,
+    ContentBlock,
     DocumentBlock,
     ImageBlock,
     MessageRole,
@@ -73,7 +73,7 @@ def _required(message: ChatMessage, key: str) -> str:
 # -- content ---------------------------------------------------------------------------------------------------------
 
 
-def _content(blocks: Sequence[BaseContentBlock]) -> str | list[Part] | None:
+def _content(blocks: Sequence[ContentBlock]) -> str | list[Part] | None:
     """Return plain text where there is nothing else, which every provider takes; ``None`` if there is no content."""
     parts: list[Part] = []
     for block in blocks:
@@ -86,7 +86,7 @@ def _content(blocks: Sequence[BaseContentBlock]) -> str | list[Part] | None:
     return [part for part in parts if part.get("text") != ""]  # providers refuse empty parts
 
 
-def _parts(block: BaseContentBlock) -> list[Part]:
+def _parts(block: ContentBlock) -> list[Part]:
     match block:
         case TextBlock():
             return [_text(block.text)]

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from mixllm_engine import FeedbackError
+from mixllm_engine import Decision, FeedbackError, TrackedDecisions
+
+
+@runtime_checkable
+class Several(Protocol):
+    """A selection of several tools."""
+
+    @property
+    def decision_ids(self) -> Sequence[str]:
+        """The decision for each of them."""
+        ...
 
 
 def decision_id_of(ref: object) -> str:
@@ -43,6 +53,18 @@ def decision_id_of(ref: object) -> str:
             "of a query engine with a MixLLMSelector. For anything else, collect the ids with track_decisions()"
         )
     return found
+
+
+def references(ref: object) -> list[str]:
+    """Return the ids of all decisions behind an answer: also of what `track_decisions` collected, or of a sequence."""
+    if isinstance(ref, TrackedDecisions):
+        return ref.decision_ids
+    if isinstance(ref, list | tuple):
+        return [decision_id for one in ref for decision_id in references(one)]
+    selected = _entry(getattr(ref, "metadata", None), "selector_result") or ref
+    if isinstance(selected, Several):
+        return list(selected.decision_ids)
+    return [ref.decision_id if isinstance(ref, Decision) else decision_id_of(ref)]
 
 
 def _entry(source: Any, key: str) -> Any:

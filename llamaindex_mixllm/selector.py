@@ -22,9 +22,16 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 from pydantic import PrivateAttr
 
-from llamaindex_mixllm.feedback import decision_id_of
+from llamaindex_mixllm.feedback import references
 from llamaindex_mixllm.llm import MixLLM
-from mixllm_engine import ConfigError, Decision, FeedbackReceipt, Router, UnknownCandidateError
+from mixllm_engine import (
+    ConfigError,
+    Decision,
+    FeedbackReceipt,
+    NoEligibleCandidateError,
+    Router,
+    UnknownCandidateError,
+)
 from mixllm_engine.calling import Terms
 from mixllm_engine.config import BudgetWord
 
@@ -40,10 +47,13 @@ class MixLLMSelectorResult(SelectorResult):
         The reference for feedback.
     candidate : str
         The candidate behind the chosen tool.
+    decision_ids : list of str
+        Where several tools were chosen: the decision for each of them, the best first.
     """
 
     decision_id: str
     candidate: str
+    decision_ids: list[str]
 
 
 class MixLLMSelector(BaseSelector):
@@ -57,6 +67,9 @@ class MixLLMSelector(BaseSelector):
         Name of each tool -> name of its candidate. Where not given, tools bear the names of their candidates.
     budget, willingness_to_pay, max_wait_s
         As for `Router.decide`.
+    most : int
+        How many tools answer a query; the engine or retriever joins what they say. Each is a decision of its own, among
+        the candidates that are left.
 
     Examples
     --------
@@ -78,7 +91,10 @@ class MixLLMSelector(BaseSelector):
         budget: BudgetWord | float | None = None,
         willingness_to_pay: float | None = None,
         max_wait_s: float | None = None,
+        most: int = 1,
     ) -> None:
+        if most < 1:
+            raise ConfigError(f"most={most!r} must be at least 1: the number of tools that answer a query")
         if arms is not None:
             _check_arms(arms, [candidate.name for candidate in router.candidates])
         self.router = router
@@ -86,6 +102,7 @@ class MixLLMSelector(BaseSelector):
         self.budget = budget
         self.willingness_to_pay = willingness_to_pay
         self.max_wait_s = max_wait_s
+        self.most = most
 
     def feedback(self, ref: object, score: float, key: str = "user") -> FeedbackReceipt:
         """Learn how good the answer of the chosen tool was.
@@ -93,13 +110,14 @@ class MixLLMSelector(BaseSelector):
         Parameters
         ----------
         ref : Response, MixLLMSelectorResult, Decision or str
-            What the query engine returned, or the selection, or the decision's id.
+            What the query engine returned, or the selection, or the decision's id. Of an answer that several tools
+            gave together, the score is for all of them.
         score : float
             Quality in [0, 1].
         key : str
             Who judges. The same key again replaces the value; several keys are averaged.
         """
-        return self.router.feedback(decision_id_of(ref), score, key)
+        return self.router.feedback(references(ref), score, key, credit="all")
 
     def llm(self, tool: str, **fields: Any) -> MixLLM:
         """Return the LLM for the query engine of one tool: a `MixLLM` that its candidate alone answers.
@@ -142,22 +160,42 @@ class MixLLMSelector(BaseSelector):
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
-    def _decide(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> tuple[list[str], Decision]:
+    def _decide(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> tuple[list[str], list[Decision]]:
         candidates = [self._candidate(name) for name in _names(choices)]
-        terms: Terms = {
+        made: list[Decision] = []
+        for _ in candidates[: self.most]:
+            left = [name for name in candidates if all(name != one.candidate for one in made)]
+            try:
+                made.append(self.router.decide(query.query_str, **self._terms(left)))
+            except NoEligibleCandidateError:
+                if not made:
+                    raise
+                break
+        return candidates, made
+
+    def _terms(self, left: Sequence[str]) -> Terms:
+        return {
             "budget": self.budget,
             "willingness_to_pay": self.willingness_to_pay,
             "max_wait_s": self.max_wait_s,
-            "allow": [escape(candidate) for candidate in candidates],  # names, not patterns
+            "allow": [escape(candidate) for candidate in left],  # names, not patterns
         }
-        return candidates, self.router.decide(query.query_str, **terms)
 
-    def _result(self, candidates: Sequence[str], decision: Decision) -> MixLLMSelectorResult:
-        _latest.set((self, decision))  # here and not in `_decide`, whose thread has a context of its own
-        reason = f"candidate {decision.candidate!r} by {decision.reason}"
-        selection = SingleSelection(index=candidates.index(decision.candidate), reason=reason)
+    def _result(self, candidates: Sequence[str], made: Sequence[Decision]) -> MixLLMSelectorResult:
+        # Here and not in `_decide`, whose thread has a context of its own.
+        _latest.set((self, {decision.candidate: decision for decision in made}))
+        selections = [
+            SingleSelection(
+                index=candidates.index(decision.candidate),
+                reason=f"candidate {decision.candidate!r} by {decision.reason}",
+            )
+            for decision in made
+        ]
         return MixLLMSelectorResult(
-            selections=[selection], decision_id=decision.decision_id, candidate=decision.candidate
+            selections=selections,
+            decision_id=made[0].decision_id,
+            candidate=made[0].candidate,
+            decision_ids=[decision.decision_id for decision in made],
         )
 
     def _candidate(self, tool: str) -> str:
@@ -170,10 +208,10 @@ class MixLLMSelector(BaseSelector):
     def _selected(self, candidate: str) -> Decision | None:
         """Return the decision that is being carried out here, if it is for this candidate."""
         latest = _latest.get()
-        if latest is None or latest[0] is not self or latest[1].candidate != candidate:
+        if latest is None or latest[0] is not self or candidate not in latest[1]:
             return None
         # A tool stands for its candidate: another one must not answer in its name.
-        return dataclasses.replace(latest[1], ranking=(candidate,))
+        return dataclasses.replace(latest[1][candidate], ranking=(candidate,))
 
 
 class _ArmLLM(MixLLM):
@@ -189,7 +227,7 @@ class _ArmLLM(MixLLM):
         return self._selector._selected(self.force or "") or super()._decide(messages, params, terms)
 
 
-_latest: ContextVar[tuple[MixLLMSelector, Decision] | None] = ContextVar("mixllm_selection", default=None)
+_latest: ContextVar[tuple[MixLLMSelector, dict[str, Decision]] | None] = ContextVar("mixllm_selection", default=None)
 
 
 def _check_arms(arms: Mapping[str, str], candidates: Sequence[str]) -> None:

@@ -192,6 +192,8 @@ class Router(Credited):
         self._store.add_outcome(decision_id, known, now)
         with self._lock:
             self._calls.brought(outcome, now)
+            if outcome.error is None:
+                self._maker.sessions.answered(decision_id, outcome.candidate)
             self.sync()
 
     # -- learning ----------------------------------------------------------------------------------------------------

@@ -18,16 +18,16 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from langchain_core.prompts import ChatPromptTemplate
 from llama_index.core import Document, VectorStoreIndex
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.node_parser import SentenceSplitter
-from pydantic import PrivateAttr
 from rich.console import Console
 from rich.table import Table
 
 from langchain_mixllm import ChatMixLLM
 from llamaindex_mixllm import MixLLM, track_decisions
-from mixllm_engine import Candidate, OnnxEncoder, Router
+from mixllm_engine import Candidate, Router
 from mixllm_engine.calling.local_server import LocalModelServer
+
+from .embedding import PackagedEmbedding
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -50,22 +50,6 @@ README_QUESTIONS = [
     ("Which command runs the tests of MixLLM?", "test"),
     ("Which library makes the calls of MixLLM?", "litellm"),
 ]
-
-
-class PackagedEmbedding(BaseEmbedding):
-    """The encoder that MixLLM carries, as an embedding model for a LlamaIndex index."""
-
-    _encoder: OnnxEncoder = PrivateAttr(default_factory=OnnxEncoder)
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        vector: list[float] = self._encoder.encode([text])[0].tolist()
-        return vector
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
 
 
 def candidates(base_url: str) -> list[Candidate]:

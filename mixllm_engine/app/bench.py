@@ -11,14 +11,19 @@ import typer
 
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller measurements.")] = False,
+    langchain: Annotated[
+        bool,
+        typer.Option("--langchain", help="Only what it adds to a LangChain chat model, beside other routers."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure decisions, calls, memory and imports beside other routers in one run; ratios are what counts."""
     from rich.console import Console
 
+    from mixllm_engine.evaluation.bench.chat_models import langchain_overhead
     from mixllm_engine.evaluation.bench.suite import run
 
-    report = run(quick=quick, progress=not as_json)
+    report = langchain_overhead(quick=quick) if langchain else run(quick=quick, progress=not as_json)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
         return

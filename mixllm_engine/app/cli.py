@@ -16,6 +16,7 @@ import typer
 from mixllm_engine.app.bench import bench
 from mixllm_engine.app.evaluate import evaluate
 from mixllm_engine.app.opened import opened
+from mixllm_engine.app.pool import candidates, fit
 from mixllm_engine.crediting import Credit, give
 from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
@@ -75,6 +76,8 @@ def stats(store: StoreOption, as_json: JsonOption = False) -> None:
     _print({**counts, "choices": shares}, "\n".join(lines), as_json)
 
 
+app.command()(fit)
+app.command()(candidates)
 app.command()(evaluate)
 app.command()(bench)
 

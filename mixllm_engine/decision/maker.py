@@ -144,9 +144,10 @@ class DecisionMaker:
             self.draws[chosen] = self.draws.get(chosen, 0) + 1
         if budget is not None:
             self.budgets.spent(budget, float(prediction.cost_usd[choice.ranking[0]]))
-        self.sessions.put(request.session, chosen, context.prompt_tokens)
+        decision_id = urandom(16).hex()
+        self.sessions.put(request.session, chosen, context.prompt_tokens, decision_id)
         return Decision(
-            decision_id=urandom(16).hex(),
+            decision_id=decision_id,
             candidate=chosen,
             ranking=tuple(map(names.__getitem__, choice.ranking)),
             propensity=choice.propensity,

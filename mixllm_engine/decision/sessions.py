@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,10 +15,11 @@ _MOST_SESSIONS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Stay:
-    """What is known of a session: its candidate, and how many prompt tokens that candidate has seen."""
+    """What is known of a session: its candidate, how many prompt tokens that has seen, and the latest decision."""
 
     candidate: str
     prompt_tokens: float
+    decision_id: str
 
 
 class Sessions:
@@ -26,19 +27,30 @@ class Sessions:
 
     def __init__(self) -> None:
         self._stays: OrderedDict[str, Stay] = OrderedDict()
+        self._sessions: dict[str, str] = {}  # by the latest decision of each
 
     def get(self, session: str | None) -> Stay | None:
         """Return what is known of a session."""
         return self._stays.get(session) if session is not None else None
 
-    def put(self, session: str | None, candidate: str, prompt_tokens: float) -> None:
-        """Note who answers in a session."""
+    def put(self, session: str | None, candidate: str, prompt_tokens: float, decision_id: str) -> None:
+        """Note who is to answer in a session."""
         if session is None:
             return
-        self._stays[session] = Stay(candidate=candidate, prompt_tokens=prompt_tokens)
+        if (before := self._stays.get(session)) is not None:
+            self._sessions.pop(before.decision_id, None)
+        self._stays[session] = Stay(candidate=candidate, prompt_tokens=prompt_tokens, decision_id=decision_id)
         self._stays.move_to_end(session)
+        self._sessions[decision_id] = session
         if len(self._stays) > _MOST_SESSIONS:
-            self._stays.popitem(last=False)
+            _, oldest = self._stays.popitem(last=False)
+            self._sessions.pop(oldest.decision_id, None)
+
+    def answered(self, decision_id: str, candidate: str) -> None:
+        """Note who did answer: after a fallback the session is with another candidate than was chosen."""
+        session = self._sessions.get(decision_id)
+        if session is not None and self._stays[session].candidate != candidate:
+            self._stays[session] = replace(self._stays[session], candidate=candidate)
 
 
 def input_price(pool: Pool, stay: Stay | None, prompt_tokens: float) -> Vector | None:

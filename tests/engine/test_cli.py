@@ -142,3 +142,83 @@ def test_evaluate_says_what_is_wrong(arguments: list[str], message: str, tmp_pat
     assert done.returncode == 1
     assert message in done.stderr
     assert not (tmp_path / "report").exists()
+
+
+POOL = """
+[[candidate]]
+name = "cheap"
+model = "openai/cheap"
+input_usd_per_mtok = 0.1
+output_usd_per_mtok = 0.4
+supports_tools = true
+
+[[candidate]]
+name = "dear"
+model = "openai/dear"
+input_usd_per_mtok = 2.0
+output_usd_per_mtok = 8.0
+params = { temperature = 0.2 }
+"""
+
+
+def test_a_table_is_learned_and_what_was_learned_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text(POOL)
+    rows = 40
+    outcomes = {
+        "prompt": [f"Question number {row}" for row in range(rows)],
+        "cheap|quality": [float(row % 4 > 0) for row in range(rows)],
+        "cheap|cost_usd": [0.0001] * rows,
+        "dear|quality": [1.0] * rows,
+        "dear|cost_usd": [0.002] * rows,
+        "stranger|quality": [0.0] * rows,
+    }
+    pd.DataFrame(outcomes).to_csv(tmp_path / "outcomes.csv")
+    pool, state = ("--pool", str(tmp_path / "pool.toml")), str(tmp_path / "state")
+    done = mixllm("fit", str(tmp_path / "outcomes.csv"), *pool, "--output", state, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["labels"] == {"cheap": rows, "dear": rows}
+    assert report["ignored"] == ["stranger"]
+
+    listed = json.loads(mixllm("candidates", "--state", state, "--json").stdout)
+    assert [row["name"] for row in listed] == ["cheap", "dear"]
+    assert listed[0]["supports"] == ["tools"]
+    assert listed[0]["mean_quality"] == pytest.approx(0.75)
+    low, high = listed[0]["interval_95"]
+    assert 0.59 < low < 0.75 < high < 0.87
+    text = mixllm("candidates", "--state", state).stdout
+    assert "0.750" in text
+    text = mixllm("fit", str(tmp_path / "outcomes.csv"), *pool, "--output", state).stdout
+    assert "learned from 40 queries" in text
+    assert "ignored: stranger" in text
+
+
+def test_models_by_name_have_their_prices_from_the_map() -> None:
+    (row,) = json.loads(mixllm("candidates", "openai/gpt-4o-mini", "--json").stdout)
+    assert row["input_usd_per_mtok"] == pytest.approx(0.15)
+    assert (row["labels"], "mean_quality" in row) == (0, False)
+    assert "unknown" in mixllm("candidates", "openai/gpt-4o-mini").stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("candidate = 3", "has no [[candidate]] tables"),
+        ("[[candidate]]\nname = 'a'", "has no model"),
+        ("[[candidate]]\nname = 'a'\nmodel = 'openai/a'\nprice = 1", "says price of a candidate; allowed: name"),
+        ("[[candidate]]\nname = 'a'\nmodel = 'openai/a'\napi_key = 'sk'", "keys belong into the environment"),
+        ("[[candidate", "can't be read"),
+        ("[[candidate]]\nname = 'a'\nmodel = 'openai/a'", "price"),
+    ],
+)
+def test_a_pool_that_makes_no_sense_is_one_clear_line(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text(content)
+    done = mixllm("candidates", "--pool", str(tmp_path / "pool.toml"))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_nobody_is_no_pool(tmp_path: Path) -> None:
+    assert "name some models" in mixllm("candidates").stderr
+    assert "name the candidates" in mixllm("fit", str(tmp_path / "t.csv"), "--output", str(tmp_path)).stderr

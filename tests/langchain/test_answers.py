@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import replace
@@ -77,35 +76,10 @@ async def test_invoke_can_stream(llm: ChatMixLLM, server: ScriptedServer) -> Non
     assert message.id == f"mixllm-{said(message)['decision_id']}"
 
 
-def test_streams_carry_their_origin_on_one_chunk_and_usage_on_another(llm: ChatMixLLM) -> None:
-    chunks = list(llm.stream("Hello?"))
-
-    assert [chunk.text for chunk in chunks if chunk.text] == ["Hello", " from", " cheap", " to", " you"]
-    assert ["mixllm" in chunk.response_metadata for chunk in chunks] == [True] + [False] * (len(chunks) - 1)
-    assert ["model_name" in chunk.response_metadata for chunk in chunks].count(True) == 1
-    assert [chunk.usage_metadata is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert [chunk.chunk_position for chunk in chunks] == [None] * (len(chunks) - 1) + ["last"]
-    assert {chunk.id for chunk in chunks} == {f"mixllm-{said(chunks[0])['decision_id']}"}
-
-
 def test_batch_routes_every_input(llm: ChatMixLLM) -> None:
     messages = llm.batch([f"Question {number}" for number in range(5)])
 
     assert len({said(message)["decision_id"] for message in messages}) == 5
-
-
-async def test_sixteen_streams_at_once_do_not_mix(llm: ChatMixLLM, server: ScriptedServer) -> None:
-    server.script("cheap", lambda request: Reply(text=str(request.body["messages"]), token_delay_s=0.01))
-
-    async def one(number: int) -> tuple[str, set[str | None]]:
-        chunks = [chunk async for chunk in llm.astream(f"number{number}.")]
-        assert f"number{number}." in "".join(chunk.text for chunk in chunks)
-        return said(chunks[0])["decision_id"], {chunk.id for chunk in chunks}
-
-    answers = await asyncio.gather(*map(one, range(16)))
-
-    assert len({decision for decision, _ in answers}) == 16
-    assert all(ids == {f"mixllm-{decision}"} for decision, ids in answers)
 
 
 async def test_tool_calls_and_reasoning_are_plain_data(ask: Ask, llm: ChatMixLLM, server: ScriptedServer) -> None:

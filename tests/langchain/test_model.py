@@ -15,12 +15,11 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, ValidationError
 from pydantic import Field as PydanticField
 
 from langchain_mixllm import ChatMixLLM
-from mixllm_engine import ConfigError, Router
+from mixllm_engine import AllCandidatesFailedError, Candidate, ConfigError, Router
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer, ToolCall, tiny_pool
 from tests.langchain.conftest import Ask
 
@@ -43,8 +42,9 @@ class TestMaking:
     def test_unknown_settings_are_refused(self, router: Router) -> None:
         with pytest.raises(ValidationError, match="buget"):
             ChatMixLLM(router=router, buget="low")  # type: ignore[call-arg]
-        with pytest.raises(ValidationError, match="budget"):
-            ChatMixLLM(router=router, budget="lowest")  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="budget") as caught:
+            ChatMixLLM(router=router, budget="lowest", api_key="hunter2")  # type: ignore[arg-type]
+        assert "hunter2" not in str(caught.value)
 
     def test_the_door_names_the_extra(self) -> None:
         code = "import sys; sys.modules['langchain_litellm'] = None; import langchain_mixllm"
@@ -86,17 +86,6 @@ class TestCopies:
     def test_a_copy_after_use_still_answers(self, llm: ChatMixLLM) -> None:
         llm.invoke("Hello?")
         assert copy.deepcopy(llm).invoke("Hello?").text == "Hello from cheap to you"
-
-    @pytest.mark.parametrize("given", ["router", "candidates"])
-    def test_configurable_fields(self, server: ScriptedServer, router: Router, given: str) -> None:
-        pool = tiny_pool(api_base=server.base_url)
-        llm = ChatMixLLM(router=router) if given == "router" else ChatMixLLM(candidates=pool)
-        configurable = llm.configurable_fields(force=ConfigurableField(id="who"))
-        config: Any = {"configurable": {"who": "dear"}}
-
-        assert configurable.invoke("Hello?", config).text == "Hello from dear to you"
-        assert len([chunk for chunk in configurable.stream("Hello?", config) if chunk.text]) == 5
-        assert decisions(llm) == 2
 
     def test_pickle_makes_the_router_anew(self, server: ScriptedServer) -> None:
         pool = [replace(candidate, api_key="sk-hidden") for candidate in tiny_pool(server.base_url)]
@@ -213,6 +202,29 @@ class TestTools:
     def test_tool_choice(self, llm: ChatMixLLM, server: ScriptedServer, given: Any, sent: Any) -> None:
         llm.bind_tools([add], tool_choice=given).invoke("1 + 2?")
         assert server.requests[-1].body.get("tool_choice") == sent
+
+    def test_a_choice_is_told_as_the_provider_takes_it(
+        self, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Claude refuses a forced tool while it thinks; others don't."""
+        sent: list[dict[str, Any]] = []
+
+        def answer(delegate: Any, run_manager: Any = None, opened: Any = None, **kwargs: Any) -> Any:
+            sent.append(kwargs)
+            raise TimeoutError("not really asked")
+
+        monkeypatch.setattr("langchain_mixllm._chat_litellm.Delegate.completion_with_retry", answer)
+        (other,) = tiny_pool(server.base_url, names=["other"])
+        model = "anthropic/claude-3-7-sonnet-20250219"
+        prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0, "api_key": "x"}
+        thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+        plain = Candidate(name="plain", model=model, supports_tools=True, **prices)  # type: ignore[arg-type]
+        thinks = replace(plain, name="thinks", params=thinking)
+        llm = ChatMixLLM(router=Router([other, plain, thinks], encoder=HashingEncoder()))
+        for name in ("other", "plain", "thinks"):
+            with pytest.raises(AllCandidatesFailedError):
+                llm.bind_tools([add], tool_choice="any").invoke("1 + 2?", force=name)
+        assert [kwargs["tool_choice"] for kwargs in sent] == ["required", "required", "auto"]
 
     def test_a_choice_that_is_not_offered(self, llm: ChatMixLLM) -> None:
         with pytest.raises(ValueError, match=r"tool_choice='subtract' is none of .*\['add'\]"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from mixllm_engine import AllCandidatesFailedError, Router
 from mixllm_engine.testing import Cut, Failure, Hang, Reply, ScriptedServer, ToolCall
 
 from .conftest import RecordedEvents
-from .test_llm import HELLO, WAYS, asked, text_of, told
+from .contract import HELLO, WAYS, asked, text_of
+from .test_llm import told
 
 SLOW = Reply(text="one two three four five", token_delay_s=0.2)
 
@@ -52,33 +53,6 @@ async def test_a_failure_costs_one_request_and_the_next_candidate_answers(
     assert llm.feedback(last, 1.0).candidate == "dear"  # credited to who answered
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_all_failing_is_one_error_with_every_cause(
-    server: ScriptedServer, llm: MixLLM, recorded: RecordedEvents, way: str
-) -> None:
-    server.script("cheap", Failure(status=503))
-    server.script("dear", Failure(status=429))
-    with pytest.raises(AllCandidatesFailedError, match="all 2 candidates failed") as caught:
-        await asked(llm, way)
-    assert list(caught.value.causes) == ["cheap", "dear"]
-    assert (server.count("cheap"), server.count("dear")) == (1, 1)
-    assert (in_flight(llm.router), labels(llm.router)) == (0, 0)
-    assert recorded.names("End") == []
-
-
-def test_a_refused_key_pauses_its_candidate(server: ScriptedServer, llm: MixLLM) -> None:
-    server.script("cheap", Failure(status=401))
-    for _ in range(3):
-        assert told(llm.complete("Hello?"))["candidate"] == "dear"
-    assert server.count("cheap") == 1
-
-
-def test_a_window_that_is_too_small_leads_to_a_larger_one(server: ScriptedServer, llm: MixLLM) -> None:
-    server.script("cheap", Failure(status=400, code="context_length_exceeded", message="maximum context length is 9"))
-    answer = llm.chat(HELLO)
-    assert errors(llm.router, told(answer)["decision_id"]) == [("cheap", "context_window"), ("dear", None)]
-
-
 def test_a_forced_candidate_is_not_replaced(server: ScriptedServer, llm: MixLLM) -> None:
     server.script("cheap", Failure(status=500))
     with pytest.raises(AllCandidatesFailedError, match="all 1 candidates failed"):
@@ -87,35 +61,6 @@ def test_a_forced_candidate_is_not_replaced(server: ScriptedServer, llm: MixLLM)
 
 
 # -- broken streams --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("way", ["stream_chat", "astream_chat", "stream_complete", "astream_complete"])
-async def test_a_stream_that_breaks_after_its_first_token_is_not_taken_up_by_another(
-    server: ScriptedServer, llm: MixLLM, recorded: RecordedEvents, way: str
-) -> None:
-    server.script("cheap", Cut(text="one two three four", after_tokens=2))
-    seen: list[Any] = []
-    result = getattr(llm, way)("Hello?" if "complete" in way else HELLO)
-    with pytest.raises(Exception, match="(?i)connection|peer|incomplete|chunked"):
-        if way.startswith("a"):
-            async with aclosing(await result) as chunks:
-                async for chunk in chunks:
-                    seen.append(chunk)
-        else:
-            seen.extend(chunk for chunk in _kept(result, seen))
-    assert text_of(seen[-1]) == "one two"
-    assert (server.count("cheap"), server.count("dear")) == (1, 0)
-    assert errors(llm.router, told(seen[-1])["decision_id"]) == [("cheap", "broken_stream")]
-    assert (in_flight(llm.router), labels(llm.router)) == (0, 0)
-    assert recorded.names("Exception") == ["ExceptionEvent"]
-    assert recorded.names("End") == []
-
-
-def _kept(chunks: Any, seen: list[Any]) -> Any:
-    """Note every chunk at once: what is left of a list that an exception cuts short is nothing."""
-    for chunk in chunks:
-        seen.append(chunk)
-    return []
 
 
 def test_a_stream_that_breaks_before_its_first_token_is_taken_up(server: ScriptedServer, llm: MixLLM) -> None:

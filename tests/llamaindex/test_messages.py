@@ -68,10 +68,6 @@ def test_no_content_is_empty_content() -> None:
     [
         (ImageBlock(image=PNG), {"type": "image_url", "image_url": {"url": PNG_URL}}),
         (
-            ImageBlock(image=BytesIO(PNG), image_mimetype="image/png"),
-            {"type": "image_url", "image_url": {"url": PNG_URL}},
-        ),
-        (
             ImageBlock(url="https://example.org/a.png", detail="low"),
             {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         ),
@@ -88,12 +84,19 @@ def test_no_content_is_empty_content() -> None:
         ),
         (DocumentBlock(data=b"plain words", document_mimetype="text/plain"), {"type": "text", "text": "plain words"}),
     ],
-    ids=["image", "image-buffer", "image-url", "audio", "pdf", "text-document"],
+    ids=["image", "image-url", "audio", "pdf", "text-document"],
 )
 def test_attachments(block: Any, part: dict[str, Any]) -> None:
     content = converted(TextBlock(text="see"), block, ImageBlock(url="https://example.org/b.png"))["content"]
     assert content[0] == {"type": "text", "text": "see"}
     assert content[1] == part
+
+
+def test_buffers_are_read() -> None:
+    if "IOBase" not in str(ImageBlock.model_fields["image"].annotation):
+        pytest.skip("this version of LlamaIndex takes no buffers")
+    content = converted(ImageBlock(image=BytesIO(PNG), image_mimetype="image/png"))["content"]
+    assert content == [{"type": "image_url", "image_url": {"url": PNG_URL}}]
 
 
 def test_files_are_read(tmp_path: Path) -> None:

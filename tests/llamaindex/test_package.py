@@ -54,29 +54,6 @@ def test_without_llama_index_the_import_says_what_to_install() -> None:
     assert 'pip install "mixllm[llamaindex]"' in told
 
 
-def test_tools_need_no_mcp() -> None:
-    told = run("""
-        import asyncio
-        import sys
-        sys.modules["mcp"] = None
-        from llama_index.core.tools import FunctionTool
-        from llamaindex_mixllm import MixLLM
-        from mixllm_engine.testing import Reply, ScriptedServer, ToolCall, tiny_router
-
-        def add(a: int, b: int) -> int:
-            return a + b
-
-        tool = FunctionTool.from_defaults(add)
-        with ScriptedServer() as server:
-            server.script("cheap", Reply(tool_calls=[ToolCall(name="add", arguments={"a": 1, "b": 2})]))
-            llm = MixLLM(router=tiny_router(api_base=server.base_url), force="cheap")
-            first = llm.predict_and_call([tool], "What is 1 + 2?")
-            second = asyncio.run(llm.apredict_and_call([tool], "What is 1 + 2?"))
-            print(first, second, server.count("cheap"))
-    """)
-    assert told == "3 3 2"
-
-
 # -- secrets ---------------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +78,7 @@ def test_keys_are_sent_and_never_told(server: ScriptedServer, secretive: MixLLM,
     with pytest.raises(RuntimeError, match="all 1 candidates failed") as caught:
         secretive.complete("Hello?")
     assert server.requests[0].api_key == SECRET
-    told = [repr(secretive), str(secretive.to_dict()), str(secretive.to_payload()), str(caught.value)]
+    told = [repr(secretive), str(secretive.to_dict()), str(caught.value)]
     told += [
         repr(said),
         *map(repr, chunks),
@@ -132,9 +109,50 @@ def test_copies_share_the_router(llm: MixLLM) -> None:
         assert made.complete("Hello?").text == "Good day to you"
 
 
-def test_pickling_is_refused_in_words(llm: MixLLM) -> None:
-    with pytest.raises(TypeError, match="from_dict"):
+def test_pickling_needs_candidates_and_not_a_router(llm: MixLLM) -> None:
+    with pytest.raises(TypeError, match="with router= can't be pickled: give it candidates= and store=.*from_dict"):
         pickle.dumps(llm)
+
+
+def test_what_is_pickled_learns_in_the_same_store(server: ScriptedServer, tmp_path: Path) -> None:
+    own = Candidate(
+        name="own", model="openai/cheap", api_base=server.base_url, input_usd_per_mtok=1, output_usd_per_mtok=2
+    )
+    llm = MixLLM(candidates=[own], store=tmp_path / "mixllm.db", system_prompt="Be brief.")
+    again: MixLLM = pickle.loads(pickle.dumps(llm))
+    said = again.complete("Hello?")
+    assert llm.feedback(said, 1.0).status == "applied"
+    assert again.feedback(said, 1.0).status == "duplicate"
+    assert again.system_prompt == "Be brief."
+    for made in (llm, again):
+        made.router.close()
+
+
+def test_the_password_of_a_store_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def open_router(pool: Any, store: Any) -> Router:
+        opened.append(store)
+        return Router(pool, encoder=HashingEncoder())
+
+    monkeypatch.setattr("llamaindex_mixllm.llm.Router", open_router)
+    address = "postgresql+psycopg://ada:sesame@db/mixllm"
+    llm = MixLLM(candidates=["openai/gpt-4o"], store=address)
+    assert opened == [address]
+    data = llm.to_dict()
+    assert "sesame" not in str(data) + repr(llm)
+    with pytest.raises(ConfigError, match="give store=... again"):
+        MixLLM.from_dict(data)
+    with pytest.raises(TypeError, match="password of its store"):
+        pickle.dumps(llm)
+    assert MixLLM.from_dict(data, store=address).to_dict() == data
+
+
+def test_a_restored_llm_may_get_a_router_instead(llm: MixLLM) -> None:
+    data = MixLLM(candidates=["openai/gpt-4o"], budget="low").to_dict()
+    again = MixLLM.from_dict(data, router=llm.router)
+    assert again.router is llm.router
+    assert again.budget == "low"
 
 
 def test_it_can_be_the_llm_of_all(llm: MixLLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,6 +263,29 @@ def test_feedback_brings_the_queries_to_the_better_tool(server: ScriptedServer, 
     assert chosen[-20:].count(better) >= 17, chosen
 
 
+async def test_several_tools_answer_and_share_the_feedback(router: Router, server: ScriptedServer) -> None:
+    selector = MixLLMSelector(router=router, arms=ARMS, most=2)
+    with track_decisions() as tracked:
+        response = await engine(selector).aquery(QUESTION)
+    assert response.metadata is not None
+    result = response.metadata["selector_result"]
+    assert [selection.index for selection in result.selections] == [0, 1]
+    assert result.decision_ids == tracked.decision_ids[:2]
+    assert {request.model for request in server.requests[:2]} == {"cheap", "dear"}
+    assert len(server.requests) == len(tracked.decisions) == 3  # the last one joins what both said
+    assert selector.feedback(response, 0.75).status == "applied"
+    stats = router.stats()
+    assert {name: of["labels"] for name, of in stats["candidates"].items()} == {"cheap": 1, "dear": 1}
+    assert [len(router.explain(decision_id).outcomes) for decision_id in result.decision_ids] == [1, 1]
+
+
+def test_fewer_tools_than_asked_for_are_all_of_them(selector: MixLLMSelector, router: Router) -> None:
+    many = MixLLMSelector(router=router, arms=ARMS, most=5)
+    assert len(many.select([QUICK, CAREFUL], QUESTION).selections) == 2
+    with pytest.raises(ConfigError, match="most=0 must be at least 1"):
+        MixLLMSelector(router=router, arms=ARMS, most=0)
+
+
 def test_feedback_is_idempotent_and_strangers_are_errors(selector: MixLLMSelector) -> None:
     result = selector.select([QUICK, CAREFUL], QUESTION)
     assert [selector.feedback(result, score).status for score in (1.0, 1.0, 0.0)] == [

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -143,17 +143,7 @@ def single_calls(clients: Clients, effort: Effort, clock: Clock) -> list[Row]:
 def throughput(clients: Clients, threads: int, sizes: Sizes, answers: str, clock: Clock) -> list[Row]:
     """Count calls per second of several threads that share a client; clients take turns."""
     bare, routed = clients.names
-    calls = max(sizes.calls, 2 * threads)
-    texts = (texts_of(_WORDS, _KNOWN) * (calls // _KNOWN + 1))[:calls]
-    rates: dict[str, list[float]] = {bare: [], routed: []}
-    with ThreadPoolExecutor(threads) as pool:
-        for block in range(sizes.blocks + 1):
-            for name, ask in zip(clients.names, (clients.bare, clients.routed), strict=True):
-                before = clock()
-                for _ in pool.map(ask, texts):
-                    pass
-                if block:  # the first one warms up
-                    rates[name].append(calls / ((clock() - before) * 1e-9))
+    rates = rates_of({bare: clients.bare, routed: clients.routed}, threads, sizes, clock)
     shares = {bare: 1.0, routed: float(np.median(np.array(rates[routed]) / np.array(rates[bare])))}
     return [
         Row(
@@ -169,6 +159,22 @@ def throughput(clients: Clients, threads: int, sizes: Sizes, answers: str, clock
         )
         for name, found in rates.items()
     ]
+
+
+def rates_of(asks: Mapping[str, Ask], threads: int, sizes: Sizes, clock: Clock) -> dict[str, list[float]]:
+    """Return the calls per second of each client in each block; the clients take turns, all threads share one."""
+    calls = max(sizes.calls, 2 * threads)
+    texts = (texts_of(_WORDS, _KNOWN) * (calls // _KNOWN + 1))[:calls]
+    rates: dict[str, list[float]] = {name: [] for name in asks}
+    with ThreadPoolExecutor(threads) as pool:
+        for block in range(sizes.blocks + 1):
+            for name, ask in asks.items():
+                before = clock()
+                for _ in pool.map(ask, texts):
+                    pass
+                if block:  # the first one warms up
+                    rates[name].append(calls / ((clock() - before) * 1e-9))
+    return rates
 
 
 def litellm_clients(address: str) -> Clients:
@@ -189,9 +195,9 @@ def litellm_clients(address: str) -> Clients:
     )
 
 
-def router(address: str) -> Router:
+def router(address: str, models: Sequence[str] = MODELS) -> Router:
     """Return a router over the server's models, with the packaged encoder."""
-    return Router(candidates(MODELS, api_base=address, api_key=KEY), seed=0)
+    return Router(candidates(models, api_base=address, api_key=KEY), seed=0)
 
 
 def main(connect: Callable[[str], Clients], arguments: Sequence[str] | None = None) -> None:
