@@ -37,6 +37,7 @@ _BY_NAME: tuple[tuple[str, ErrorKind], ...] = (
     ("badgateway", "unavailable"),
     ("notfounderror", "not_found"),
     ("badrequest", "bad_request"),
+    ("invalidrequest", "bad_request"),
     ("budgetexceeded", "rate_limit"),
     ("apiresponsevalidation", "unavailable"),
     ("apierror", "unavailable"),

@@ -11,7 +11,7 @@ from litellm.exceptions import RateLimitError
 from langchain_mixllm import ChatMixLLM
 from langchain_mixllm._errors import BrokenAnswerError
 from mixllm_engine import AllCandidatesFailedError, Candidate, MissingKeyError, Router
-from mixllm_engine.testing import Cut, Failure, HashingEncoder, ScriptedServer, tiny_pool
+from mixllm_engine.testing import Cut, Failure, HashingEncoder, Reply, ScriptedServer, tiny_pool
 from tests.langchain.conftest import Ask
 
 
@@ -55,11 +55,15 @@ async def test_an_answer_that_breaks_off_is_not_begun_again(
 
 @pytest.mark.parametrize("clean", [True, False])
 async def test_an_answer_that_breaks_off_before_it_begins(
-    ask: Ask, llm: ChatMixLLM, server: ScriptedServer, clean: bool
+    ask: Ask, router: Router, server: ScriptedServer, clean: bool
 ) -> None:
     server.script("cheap", Cut(text="One two three four", after_tokens=0, clean=clean))
-    assert (await ask(llm, "Hello?")).text == "Hello from dear to you"
-    assert (server.count("cheap"), server.count("dear")) == (1, 1)
+    with ScriptedServer() as other:  # so that nobody is sent down the connection that was just cut
+        other.script("dear", Reply(text="Hello from dear"))
+        cheap, dear = router.candidates
+        apart = Router([cheap, replace(dear, api_base=other.base_url)], config=router.config, encoder=HashingEncoder())
+        assert (await ask(ChatMixLLM(router=apart, budget="very_low"), "Hello?")).text == "Hello from dear"
+        assert (server.count("cheap"), other.count("dear")) == (1, 1)
 
 
 def test_what_was_streamed_before_a_break_stays(llm: ChatMixLLM, server: ScriptedServer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -27,6 +26,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llamaindex_mixllm import EvaluatorFeedback, MixLLM, MixLLMSelector, track_decisions
 from mixllm_engine import ConfigError, FeedbackError, Router
 from mixllm_engine.testing import Reply, ScriptedServer, tiny_router
+from tests import litellm_clients
 
 from .test_selector import ARMS, engine
 
@@ -154,7 +154,8 @@ def test_a_batch_is_joined_by_position(router: Router, server: ScriptedServer) -
     runner = BatchEvalRunner({"judge": judge}, workers=1)
     feedback = EvaluatorFeedback(selector, {"judge": judge})
 
-    results = asyncio.run(runner.aevaluate_responses(queries=questions, responses=cast(list[Response], answers)))
+    found = runner.aevaluate_responses(queries=questions, responses=cast(list[Response], answers))
+    results = litellm_clients.run(found)
     judged = feedback.apply_batch(answers, results)
     assert [one.receipts["judge"].reward for one in judged] == scores
     assert list(keys(router)) == [(answer.metadata or {})["selector_result"].decision_id for answer in answers]

@@ -263,10 +263,10 @@ def test_feedback_brings_the_queries_to_the_better_tool(server: ScriptedServer, 
     assert chosen[-20:].count(better) >= 17, chosen
 
 
-async def test_several_tools_answer_and_share_the_feedback(router: Router, server: ScriptedServer) -> None:
+def test_several_tools_answer_and_share_the_feedback(router: Router, server: ScriptedServer) -> None:
     selector = MixLLMSelector(router=router, arms=ARMS, most=2)
     with track_decisions() as tracked:
-        response = await engine(selector).aquery(QUESTION)
+        response = engine(selector).query(QUESTION)
     assert response.metadata is not None
     result = response.metadata["selector_result"]
     assert [selection.index for selection in result.selections] == [0, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
@@ -30,20 +32,23 @@ def ask(llm: MixLLM) -> None:
     llm.structured_predict(Person, PromptTemplate("Who is {name}?"), name="Ada")
 
 
-def test_an_answer_that_is_no_call_or_does_not_fit(server: ScriptedServer, router: Router) -> None:
-    llm = MixLLM(router=router, force="cheap")  # which would lose the next question after a bad label
-    with MixLLMEventHandler(llm).watching():
-        server.script("cheap", Reply(text="I would rather not say."))
-        with pytest.raises(ValueError, match="tool call"):
-            ask(llm)
-        assert labels(router) == [(0.0, RULES["parser_error"].weight)]
-        server.script("cheap", Reply(tool_calls=[ToolCall(name="Person", arguments={"name": "Ada", "age": "old"})]))
-        with pytest.raises(ValueError, match="could not be parsed into Person"):
-            ask(llm)
-        assert labels(router)[1:] == [(0.0, RULES["validation_error"].weight)]
-    with pytest.raises(ValueError, match="could not be parsed into Person"):
-        ask(llm)
+def test_an_answer_that_is_no_call(server: ScriptedServer, llm: MixLLM, router: Router) -> None:
+    server.script("cheap", Reply(text="I would rather not say."))
+    for _ in range(2):
+        with MixLLMEventHandler(llm).watching(), pytest.raises(ValueError, match="tool call"):
+            llm.structured_predict(Person, PromptTemplate("Who is {name}?"), {"force": "cheap"}, name="Ada")
+    assert labels(router) == [(0.0, RULES["parser_error"].weight)] * 2
+    with pytest.raises(ValueError, match="tool call"):
+        llm.structured_predict(Person, PromptTemplate("Who is {name}?"), {"force": "cheap"}, name="Ada")
     assert len(labels(router)) == 2  # nobody watched
+
+
+@pytest.mark.skipif(version("llama-index-core") < "0.14.20", reason="LlamaIndex returns what it could not parse")
+def test_an_answer_that_does_not_fit(server: ScriptedServer, llm: MixLLM, router: Router) -> None:
+    server.script("cheap", Reply(tool_calls=[ToolCall(name="Person", arguments={"name": "Ada", "age": "old"})]))
+    with MixLLMEventHandler(llm).watching(), pytest.raises(ValueError, match="could not be parsed into Person"):
+        ask(llm)
+    assert labels(router) == [(0.0, RULES["validation_error"].weight)]
 
 
 def test_good_answers_and_failures_of_providers_say_nothing(
