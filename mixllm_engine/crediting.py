@@ -22,6 +22,9 @@ Reference = str | UUID | Decision
 _MESSAGE_PREFIX: Final = "mixllm-"
 _DECISION_ID: Final = re.compile("[0-9a-f]{32}")
 _DISCOUNT: Final = 0.5
+# What has room in a store.
+_LONGEST_KEY: Final = 128
+_LONGEST_NAME: Final = 256
 
 
 def led_to(store: Store, ref: Reference | Sequence[Reference]) -> list[str]:
@@ -61,10 +64,12 @@ def give(
     Raises
     ------
     FeedbackError
-        If `ref` is an empty sequence, or `credit` unknown.
+        If `ref` is an empty sequence, `credit` unknown, or `key` no text of a reasonable length.
     UnknownDecisionError
         If a reference leads to no decision in the store.
     """
+    if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY or "\0" in key:
+        raise FeedbackError(f"key={key!r} must be a text of 1 to {_LONGEST_KEY} characters that says who judges")
     found = led_to(store, ref)
     if not found:
         raise FeedbackError("no decision was given: nothing was decided in the block or run that this feedback is for")
@@ -93,6 +98,9 @@ class Credited(ABC):
         UnknownDecisionError
             If the store holds no such decision.
         """
+        for name in names:
+            if not 1 <= len(name) <= _LONGEST_NAME or "\0" in name:
+                raise FeedbackError(f"name {name[:40]!r} must be a text of 1 to {_LONGEST_NAME} characters")
         self._store.link(decision_id, names)
 
     def linked(self, *, within_s: float) -> list[str]:

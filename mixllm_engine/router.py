@@ -50,7 +50,7 @@ class Router(Credited):
     config : RouterConfig, optional
         Settings; `RouterConfig.default` where not given.
     store : None, path, URL or Store
-        Where decisions and feedback are kept: in memory, in a SQLite file, in any database of SQLAlchemy.
+        Where decisions and feedback are kept: in memory, in a SQLite file, in PostgreSQL (``postgresql+psycopg://``).
     encoder : Encoder, optional
         What turns text into vectors; the packaged MiniLM where not given.
     seed : int, optional

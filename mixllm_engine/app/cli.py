@@ -9,6 +9,8 @@ import dataclasses
 import json
 import sys
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -21,6 +23,7 @@ from mixllm_engine.crediting import Credit, give
 from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.learning.rewards import check_label
+from mixllm_engine.store import open_store
 
 app = typer.Typer(
     help="MixLLM: route every query to the LLM that suits it best, and learn from what comes back.",
@@ -74,6 +77,34 @@ def stats(store: StoreOption, as_json: JsonOption = False) -> None:
     lines = [f"{name.replace('_', ' '):<20} {value}" for name, value in counts.items()]
     lines += [f"{'decided for ' + name:<20} {count}" for name, count in shares.items()]
     _print({**counts, "choices": shares}, "\n".join(lines), as_json)
+
+
+@app.command("export")
+def export_(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all that a store holds to one file of JSON lines; it has no prompts."""
+    from mixllm_engine.store.transfer import export_log
+
+    with opened(store) as log:
+        rows = export_log(log, path)
+    _print(rows, f"{sum(rows.values())} rows written to {path}", as_json)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A file that `mixllm export` wrote.")],
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill an empty store from an exported file."""
+    from mixllm_engine.store.transfer import import_log
+
+    with closing(open_store(store)) as log:
+        rows = import_log(path, log)
+    _print(rows, f"{sum(rows.values())} rows read from {path}", as_json)
 
 
 app.command()(fit)

@@ -16,7 +16,7 @@ def open_store(where: str | PathLike[str] | Store | None) -> Store:
     ----------
     where : None, path, URL or Store
         ``None`` keeps everything in memory; a path is a SQLite file, made if it isn't there; anything with ``://`` is
-        a SQLAlchemy URL; a store is returned as it is.
+        a SQLAlchemy URL, of SQLite or of PostgreSQL (``postgresql+psycopg://``); a store is returned as it is.
 
     Raises
     ------
@@ -26,8 +26,10 @@ def open_store(where: str | PathLike[str] | Store | None) -> Store:
     if where is None:
         return MemoryStore()
     if isinstance(where, str | PathLike):
-        from mixllm_engine.store.sql import SqlStore  # SQLAlchemy takes a quarter of a second to import
+        # SQLAlchemy takes a quarter of a second to import.
+        from mixllm_engine.store.engines import file_url
+        from mixllm_engine.store.sql import SqlStore
 
         name = fspath(where)
-        return SqlStore(name if "://" in name else f"sqlite:///{Path(name).expanduser().absolute()}")
+        return SqlStore(name if "://" in name else file_url(Path(name)))
     return where

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from mixllm_engine.errors import StoreError
 from mixllm_engine.store import schema
+from mixllm_engine.store.engines import wait_to_prepare
 
 # What leads from a version to the next, besides tables that are new. All of it is one transaction.
 _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
@@ -42,12 +43,12 @@ def prepare(engine: sa.Engine, name: str) -> None:
     if tables and schema.meta.name not in tables:
         raise StoreError(
             f"{name} is a database of something else (tables {', '.join(sorted(tables)[:5])}); "
-            "give MixLLM a file of its own"
+            "give MixLLM a file, a database or a schema of its own"
         )
     with engine.begin() as connection:
+        wait_to_prepare(connection)
         schema.metadata.create_all(connection)
-        # Whoever opens the store at the same time waits here, and then finds it up to date.
-        known = {row.name: row.value for row in connection.execute(sa.select(schema.meta).with_for_update())}
+        known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
         if not known:
             known = {"schema_version": str(schema.SCHEMA_VERSION), "identity": secrets.token_hex(16)}
             connection.execute(sa.insert(schema.meta), [{"name": n, "value": v} for n, v in known.items()])

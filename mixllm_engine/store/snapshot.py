@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.errors import StateError
+from mixllm_engine.store.files import replacing
 
 FORMAT = "mixllm-state"
 VERSION = 1
@@ -58,17 +58,8 @@ def write(folder: str | os.PathLike[str], data: bytes) -> None:
     """Replace the state in a folder: the old one stays until the new one is on disk."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target, prefix=FILE, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target / FILE)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(target)
+    with replacing(target / FILE) as file:
+        file.write(data)
 
 
 def read(folder: str | os.PathLike[str]) -> bytes:
@@ -78,11 +69,3 @@ def read(folder: str | os.PathLike[str]) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StateError(f"no state in {str(folder)!r}: {FILE} can't be read ({error.strerror})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

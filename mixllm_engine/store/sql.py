@@ -1,24 +1,24 @@
-"""The log in a database: SQLite in WAL mode, or any other that SQLAlchemy speaks to.
+"""The log in a database: SQLite in WAL mode, or PostgreSQL.
 
-A transaction that returned is on disk (``synchronous=FULL``), so what was acknowledged survives ``kill -9``.
+A transaction that returned is on disk (SQLite: ``synchronous=FULL``; PostgreSQL: as its server is set up), so what was
+acknowledged survives ``kill -9``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mixllm_engine.errors import StoreError, UnknownDecisionError
-from mixllm_engine.store import schema
+from mixllm_engine.store import schema, statements
 from mixllm_engine.store.base import (
     DecisionRecord,
     FeedbackRow,
@@ -29,12 +29,12 @@ from mixllm_engine.store.base import (
     credited_candidate,
     unknown_decision,
 )
+from mixllm_engine.store.engines import at_one_moment, make_engine, reading, wait_to_append
 from mixllm_engine.store.preparing import prepare
 from mixllm_engine.types import Decision, FeedbackReceipt, Label, Outcome, Score
 
 _OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
-_BUSY_S = 30.0
-_READING = "mixllm_reading"
+_SCORE_FIELDS = tuple(Score.__dataclass_fields__)
 
 
 class SqlStore:
@@ -42,8 +42,9 @@ class SqlStore:
 
     Parameters
     ----------
-    url : str
-        SQLAlchemy URL, such as ``sqlite:////var/lib/mixllm.db``. Its password is never shown.
+    url : str or sqlalchemy.URL
+        SQLAlchemy URL, such as ``sqlite:////var/lib/mixllm.db`` or ``postgresql+psycopg://user@host/name``. Its
+        password is never shown.
 
     Raises
     ------
@@ -51,20 +52,21 @@ class SqlStore:
         If the database can't be reached, is damaged, belongs to something else, or has another schema version.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
+        self._engine = make_engine(url)
+        self._reader = reading(self._engine)
+        self._name = repr(self._engine.url.render_as_string(hide_password=True))
         try:
-            self._engine = _engine(url)
-            self._reader = self._engine.execution_options(**{_READING: True})
-            self._name = repr(self._engine.url.render_as_string(hide_password=True))
-        except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
-            raise StoreError(f"a store is a file path or a SQLAlchemy URL; this one can't be used: {error}") from error
-        with self._guarded():
-            prepare(self._engine, self._name)
+            with self._guarded():
+                prepare(self._engine, self._name)
+        except StoreError:
+            self.close()
+            raise
 
     @cached_property
     def identity(self) -> str:
         """The random name of this log."""
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             query = sa.select(schema.meta.c.value).where(schema.meta.c.name == "identity")
             return str(connection.execute(query).scalar_one())
 
@@ -73,8 +75,27 @@ class SqlStore:
         """Turn the driver's errors into ours; they name the file, never the password or a statement's values."""
         try:
             yield
-        except exc.DBAPIError as error:
-            raise StoreError(f"the store {self._name} can't be used: {error.orig}") from error
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            said = str(error.orig if isinstance(error, exc.DBAPIError) else error)
+            first, _, _ = said.partition("\n")  # PostgreSQL's further lines repeat values
+            raise StoreError(f"the store {self._name} can't be used: {first}") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Begin a transaction; what it wrote is durable when it ends well, and undone when it does not."""
+        with self._guarded(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading_at_one_moment(self) -> Iterator[sa.Connection]:
+        """Begin a transaction that sees nothing of what others write meanwhile, and does not hinder them."""
+        with self._guarded(), at_one_moment(self._engine).connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._guarded(), self._reader.connect() as connection:
+            yield connection
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -94,23 +115,24 @@ class SqlStore:
             "willingness_to_pay": lambda_ if math.isfinite(lambda_) else None,
             "prompt_tokens": record.prompt_tokens,
             "ranking": list(decision.ranking),
-            "scores": {name: asdict(score) for name, score in decision.scores.items()},
+            "scores": {name: _fields(score, _SCORE_FIELDS) for name, score in decision.scores.items()},
             "embedding": record.embedding.tobytes(),
         }
-        with self._guarded(), self._engine.begin() as connection:
-            connection.execute(sa.insert(schema.decisions), row)
+        with self.writing() as connection:
+            connection.execute(statements.ADD_DECISION, row)
 
     def add_outcome(self, decision_id: str, outcome: Outcome, time_s: float) -> None:
         """Keep an outcome, or raise `UnknownDecisionError`."""
-        with self._guarded(), self._engine.begin() as connection:
+        with self.writing() as connection:
             self._chosen(connection, decision_id)
-            row = {"decision_id": decision_id, "time_s": time_s, **asdict(outcome)}
-            connection.execute(sa.insert(schema.outcomes), row)
+            row = {"decision_id": decision_id, "time_s": time_s, **_fields(outcome, _OUTCOME_FIELDS)}
+            wait_to_append(connection, schema.outcomes)
+            connection.execute(statements.ADD_OUTCOME, row)
 
     def link(self, decision_id: str, names: Sequence[str]) -> None:
         """Let names lead to a decision, or raise `UnknownDecisionError`."""
         table = schema.links
-        with self._guarded(), self._engine.begin() as connection:
+        with self.writing() as connection:
             self._chosen(connection, decision_id, lock=True)
             known = connection.execute(sa.select(table.c.name).where(table.c.decision_id == decision_id)).scalars()
             new = dict.fromkeys(names).keys() - set(known)
@@ -120,7 +142,7 @@ class SqlStore:
     def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback, credited to the candidate that answered, or raise `UnknownDecisionError`."""
         try:
-            with self._guarded(), self._engine.begin() as connection:
+            with self.writing() as connection:
                 return self._write_feedback(connection, decision_id, key, label, time_s)
         except UnknownDecisionError:
             self._count("feedback_unmatched")
@@ -133,13 +155,13 @@ class SqlStore:
         chosen = self._chosen(connection, decision_id, lock=True)
         candidate = credited_candidate(chosen, self._outcomes(connection, decision_id))
         table = schema.feedback
-        query = sa.select(table.c.key, table.c.reward, table.c.weight).where(table.c.decision_id == decision_id)
-        known = {row.key: Label(row.reward, row.weight) for row in connection.execute(query)}
+        given = connection.execute(statements.LABELS, {"decision_id": decision_id})
+        known = {row.key: Label(row.reward, row.weight) for row in given}
         change = change_label(known, key, label)
         where = {"decision_id": decision_id, "key": key}
         said = {"reward": label.value, "weight": label.weight, "time_s": time_s}
         if change.status == "applied":
-            connection.execute(sa.insert(table), {**where, **said})
+            connection.execute(statements.ADD_FEEDBACK, {**where, **said})
         elif change.status == "replaced":
             chosen_row = (table.c.decision_id == decision_id) & (table.c.key == key)
             connection.execute(sa.update(table).where(chosen_row).values(said))
@@ -149,14 +171,15 @@ class SqlStore:
             before, before_weight = change.before or (None, None)
             after, after_weight = change.after
             log = {"before": before, "before_weight": before_weight, "after": after, "after_weight": after_weight}
-            connection.execute(sa.insert(schema.feedback_log), {**where, **said, "candidate": candidate, **log})
+            wait_to_append(connection, schema.feedback_log)
+            connection.execute(statements.ADD_LABEL_CHANGE, {**where, **said, "candidate": candidate, **log})
         return FeedbackReceipt(
             decision_id=decision_id, candidate=candidate, key=key, reward=label.value, status=change.status
         )
 
     def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
         """Keep what tables taught, made from the latest state for an encoder; nobody changes it in between."""
-        with self._guarded(), self._engine.begin() as connection:
+        with self.writing() as connection:
             # One row that always exists is locked (on SQLite: the whole file); a state's own row may not exist yet.
             connection.execute(sa.select(schema.meta).where(schema.meta.c.name == "identity").with_for_update())
             data = change(self._state(connection, encoder))
@@ -164,12 +187,12 @@ class SqlStore:
 
     def _count(self, name: str, connection: sa.Connection | None = None) -> None:
         if connection is None:
-            with self._guarded(), self._engine.begin() as own:
+            with self.writing() as own:
                 return self._count(name, own)
         table = schema.counters
-        step = sa.update(table).where(table.c.name == name).values(value=table.c.value + 1)
-        if connection.execute(step).rowcount == 0:
-            connection.execute(sa.insert(table), {"name": name, "value": 1})
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        first = insert(table).values(name=name, value=1)
+        connection.execute(first.on_conflict_do_update(index_elements=["name"], set_={"value": table.c.value + 1}))
         return None
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -177,7 +200,7 @@ class SqlStore:
     def decision(self, decision_id: str) -> DecisionRecord:
         """Return a decision, or raise `UnknownDecisionError`."""
         query = sa.select(schema.decisions).where(schema.decisions.c.decision_id == decision_id)
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise UnknownDecisionError(unknown_decision(decision_id))
@@ -203,7 +226,7 @@ class SqlStore:
 
     def outcomes(self, decision_id: str) -> Sequence[Outcome]:
         """Return the outcomes of a decision in the order of the attempts."""
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return self._outcomes(connection, decision_id)
 
     def linked(self, name: str) -> Sequence[str]:
@@ -215,7 +238,7 @@ class SqlStore:
             .where(links.c.name == name)
             .order_by(decisions.c.time_s, decisions.c.decision_id)
         )
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalars().all()
 
     def linked_since(self, time_s: float) -> Sequence[str]:
@@ -223,7 +246,7 @@ class SqlStore:
         links, decisions = schema.links, schema.decisions
         joined = links.join(decisions, decisions.c.decision_id == links.c.decision_id)
         query = sa.select(links.c.name).distinct().select_from(joined).where(decisions.c.time_s >= time_s)
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalars().all()
 
     def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
@@ -239,7 +262,7 @@ class SqlStore:
                 embedding=_embedding(row.embedding),
                 encoder=row.encoder,
             )
-            for row in self._after(schema.feedback_log, sequence, limit, schema.decisions.c.ranking)
+            for row in self._after(statements.FEEDBACK_AFTER, sequence, limit)
         ]
 
     def outcomes_after(self, sequence: int, limit: int) -> Sequence[OutcomeRow]:
@@ -252,24 +275,16 @@ class SqlStore:
                 embedding=_embedding(row.embedding),
                 encoder=row.encoder,
             )
-            for row in self._after(schema.outcomes, sequence, limit)
+            for row in self._after(statements.OUTCOMES_AFTER, sequence, limit)
         ]
 
-    def _after(self, table: sa.Table, sequence: int, limit: int, *more: sa.Column[Any]) -> Sequence[Any]:
-        decisions = schema.decisions
-        query = (
-            sa.select(table, decisions.c.embedding, decisions.c.encoder, *more)
-            .join(decisions, decisions.c.decision_id == table.c.decision_id)
-            .where(table.c.sequence > sequence)
-            .order_by(table.c.sequence)
-            .limit(limit)
-        )
-        with self._guarded(), self._reader.connect() as connection:
-            return connection.execute(query).all()
+    def _after(self, statement: sa.Select[Any], sequence: int, limit: int) -> Sequence[Any]:
+        with self._reading() as connection:
+            return connection.execute(statement, {"position": sequence, "limit": limit}).all()
 
     def latest_state(self, encoder: str) -> bytes | None:
         """Return what tables taught, for an encoder."""
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return self._state(connection, encoder)
 
     def feedback_of(self, encoder: str) -> int:
@@ -280,7 +295,7 @@ class SqlStore:
             .select_from(feedback.join(decisions, decisions.c.decision_id == feedback.c.decision_id))
             .where(decisions.c.encoder == encoder)
         )
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def exploring_draws(self) -> Mapping[str, int]:
@@ -294,7 +309,7 @@ class SqlStore:
     def _per_candidate(self, condition: sa.ColumnElement[bool]) -> Mapping[str, int]:
         candidate = schema.decisions.c.candidate
         query = sa.select(candidate, sa.func.count()).where(condition).group_by(candidate)
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             return {name: count for name, count in connection.execute(query)}
 
     def counts(self) -> StoreCounts:
@@ -305,7 +320,7 @@ class SqlStore:
             "feedback": schema.feedback,
             "feedback_log": schema.feedback_log,
         }
-        with self._guarded(), self._reader.connect() as connection:
+        with self._reading() as connection:
             sizes = {
                 n: connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one() for n, t in tables.items()
             }
@@ -329,43 +344,19 @@ class SqlStore:
 
     @staticmethod
     def _chosen(connection: sa.Connection, decision_id: str, *, lock: bool = False) -> str:
-        query = sa.select(schema.decisions.c.candidate).where(schema.decisions.c.decision_id == decision_id)
-        chosen = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+        statement = statements.CHOSEN_AND_LOCKED if lock else statements.CHOSEN
+        chosen = connection.execute(statement, {"decision_id": decision_id}).scalar_one_or_none()
         if chosen is None:
             raise UnknownDecisionError(unknown_decision(decision_id))
         return str(chosen)
 
     @staticmethod
     def _outcomes(connection: sa.Connection, decision_id: str) -> Sequence[Outcome]:
-        table = schema.outcomes
-        query = sa.select(table).where(table.c.decision_id == decision_id).order_by(table.c.sequence)
-        return [_outcome(row) for row in connection.execute(query)]
+        return [_outcome(row) for row in connection.execute(statements.OUTCOMES, {"decision_id": decision_id})]
 
 
-def _engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(url, json_serializer=_compact_json, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={int(_BUSY_S * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    # A reader that turns writer in mid-transaction could not wait for its turn; one that took the lock first can.
-    reading = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _compact_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _fields(value: Outcome | Score, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}  # `asdict` would copy what can't change
 
 
 def _embedding(data: bytes) -> StoredEmbedding:

@@ -222,3 +222,20 @@ def test_a_pool_that_makes_no_sense_is_one_clear_line(content: str, message: str
 def test_nobody_is_no_pool(tmp_path: Path) -> None:
     assert "name some models" in mixllm("candidates").stderr
     assert "name the candidates" in mixllm("fit", str(tmp_path / "t.csv"), "--output", str(tmp_path)).stderr
+
+
+def test_a_store_goes_through_a_file(store: Path, tmp_path: Path) -> None:
+    with tiny_router(store=store) as router:
+        decision = router.decide("What is two and two?")
+        router.feedback(decision, 1.0)
+    done = mixllm("export", str(tmp_path / "log.jsonl"), "--store", str(store), "--json")
+    assert done.returncode == 0, done.stderr
+    assert sum(json.loads(done.stdout).values()) >= 3
+    copy = tmp_path / "copy.db"
+    assert "rows read from" in mixllm("import", str(tmp_path / "log.jsonl"), "--store", str(copy)).stdout
+    with tiny_router(store=copy) as router:
+        assert router.stats()["feedback_applied"] == 1
+        assert router.feedback(decision.decision_id, 1.0).status == "duplicate"
+    again = mixllm("import", str(tmp_path / "log.jsonl"), "--store", str(copy))
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1

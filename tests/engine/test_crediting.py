@@ -83,6 +83,11 @@ def test_bad_references_weights_and_shares_are_clear_errors(router: Router) -> N
             router.feedback(decision, 1.0, weight=cast(float, weight))
     with pytest.raises(FeedbackError, match="credit='first' is none of 'last', 'all', 'discounted'"):
         router.feedback(decision, 1.0, credit=cast(Credit, "first"))
+    for key in ("", "k" * 129, "a\0b", cast(str, None)):
+        with pytest.raises(FeedbackError, match="must be a text of 1 to 128 characters"):
+            router.feedback(decision, 1.0, key=key)
+    with pytest.raises(FeedbackError, match="must be a text of 1 to 256 characters"):
+        router.link(decision.decision_id, "n" * 257)
     with pytest.raises(UnknownDecisionError, match="no decision 'run-of-nobody'"):
         router.feedback("run-of-nobody", 1.0)
     with pytest.raises(UnknownDecisionError, match="no decision"):

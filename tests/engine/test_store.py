@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from mixllm_engine import Outcome, Router, StoreError, UnknownDecisionError
+from mixllm_engine.config import FeatureConfig, RouterConfig
 from mixllm_engine.store import open_store, preparing
 from mixllm_engine.store.base import DecisionRecord, FeedbackRow, Store
 from mixllm_engine.store.memory import MemoryStore
@@ -28,6 +29,14 @@ SCORE = Score(
     quality=0.5, response_tokens=9.0, cost_usd=0.1, uncertainty=0.0, waiting_s=0.0, trade=0.1, penalty=0.0, total=0.1
 )
 GOOD = Label(1.0, 1.0)
+SMALL = RouterConfig(features=FeatureConfig(domains="none"))  # made at once
+
+
+def place(kind: str, request: pytest.FixtureRequest) -> str | None:
+    """Return where a store of a kind is kept."""
+    if kind == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return None if kind == "memory" else str(request.getfixturevalue("tmp_path") / "log.db")
 
 
 def record(decision_id: str, candidate: str = "a", *, explored: bool = False) -> DecisionRecord:
@@ -45,9 +54,9 @@ def record(decision_id: str, candidate: str = "a", *, explored: bool = False) ->
     return DecisionRecord(decision=decision, embedding=embedding, encoder="e", policy="0.0", prompt_tokens=12)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(None if request.param == "memory" else tmp_path / "log.db")
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    opened = open_store(place(request.param, request))
     yield opened
     opened.close()
 
@@ -279,10 +288,24 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
         open_store(path)
 
 
-@pytest.mark.parametrize("where", ["nosuchdialect://x", "sqlite:////no/such/folder/log.db"])
-def test_a_store_out_of_reach_is_one_clear_error(where: str) -> None:
-    with pytest.raises(StoreError, match="store"):
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nosuchdialect://x", "a SQLite file or a PostgreSQL database, not 'nosuchdialect'"),
+        ("mysql://x", "a SQLite file or a PostgreSQL database, not 'mysql'"),
+        ("postgresql+nosuchdriver://x", "this one can't be used"),
+        ("sqlite:////no/such/folder/log.db", "the store .* can't be used: unable to open database file"),
+    ],
+)
+def test_a_store_out_of_reach_is_one_clear_error(where: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
         open_store(where)
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "100% mine?.db#1"
+    open_store(path).close()
+    assert path.is_file()
 
 
 def test_a_password_is_never_shown() -> None:
@@ -304,10 +327,8 @@ def test_changes_of_a_state_wait_for_each_other(store: Store) -> None:
     assert sorted(store.latest_state("e") or b"") == sorted(bytes([0, 1, 2, 3]) * 10)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(kind: str, tmp_path: Path) -> None:
-    shared = open_store(None if kind == "memory" else tmp_path / "log.db")
-    small, large = (tiny_router(store=shared, encoder=HashingEncoder(dimension)) for dimension in (64, 32))
+def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(store: Store, tmp_path: Path) -> None:
+    small, large = (tiny_router(store=store, encoder=HashingEncoder(size), config=SMALL) for size in (64, 32))
     for step in range(3):
         decision = small.decide(f"question {step}")
         small.feedback(decision, 1.0)
@@ -319,15 +340,15 @@ def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(kind:
         assert (stats["feedback_applied"], stats["feedback_pending"]) == (applied, 5 - applied)
         assert sum(values["labels"] for values in stats["candidates"].values()) == labels
     small.save(tmp_path / "state")  # a state that has read the log counts the same
-    loaded = Router.load(tmp_path / "state", store=shared, encoder=HashingEncoder())
+    loaded = Router.load(tmp_path / "state", store=store, encoder=HashingEncoder())
     assert (loaded.stats()["feedback_applied"], loaded.stats()["feedback_pending"]) == (4, 1)
-    shared.close()
 
 
 KILLED = """
 import os, signal, sys
+from mixllm_engine.config import FeatureConfig, RouterConfig
 from mixllm_engine.testing import tiny_router
-router = tiny_router(store=sys.argv[1])
+router = tiny_router(store=sys.argv[1], config=RouterConfig(features=FeatureConfig(domains="none")))
 decision = router.decide("What is two and two?")
 receipt = router.feedback(decision.decision_id, 1.0)
 print(decision.decision_id, receipt.status, decision.candidate, flush=True)
@@ -335,13 +356,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_acknowledged_feedback_survives_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_acknowledged_feedback_survives_a_kill(kind: str, request: pytest.FixtureRequest) -> None:
+    path = place(kind, request)
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL, done.stderr
     decision_id, status, candidate = done.stdout.split()
     assert status == "applied"
-    with tiny_router(store=path) as router:
+    with tiny_router(store=path, config=SMALL) as router:
         stats = router.stats()
         assert (stats["decisions"], stats["feedback_applied"], stats["feedback_pending"]) == (1, 1, 0)
         assert stats["candidates"][candidate]["labels"] == 1.0
@@ -350,7 +372,7 @@ def test_acknowledged_feedback_survives_a_kill(tmp_path: Path) -> None:
 
 def test_no_prompt_and_no_key_reach_the_files(tmp_path: Path) -> None:
     pool = [dataclasses.replace(c, api_key="sk-very-secret") for c in tiny_pool("http://127.0.0.1:1/v1")]
-    with Router(pool, store=tmp_path / "log.db", encoder=HashingEncoder()) as router:
+    with Router(pool, store=tmp_path / "log.db", encoder=HashingEncoder(), config=SMALL) as router:
         decision = router.decide("my confidential question")
         router.feedback(decision, 1.0)
         router.save(tmp_path)

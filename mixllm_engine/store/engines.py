@@ -1,0 +1,157 @@
+"""A URL -> an engine whose transactions keep what a store promises, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from mixllm_engine.errors import StoreError
+
+# How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
+_BUSY_S: Final = 30.0
+_CONNECT_S: Final = "10"
+# A connection that was used so lately is taken to be alive.
+_RESTED_S = 1.0
+_USED_S: Final = "mixllm_used_s"
+_READING: Final = "mixllm_reading"
+_LOCKS: Final = 0x4D69784C  # sets our advisory locks apart from those of other programs in the same database
+_LOCK_LOG: Final = sa.text("SELECT pg_advisory_xact_lock(:locks, CAST(CAST(CAST(:log AS regclass) AS oid) AS integer))")
+
+
+def file_url(path: Path) -> sa.URL:
+    """Return the URL of a SQLite file, whatever signs its path has."""
+    return sa.URL.create("sqlite", database=str(path.expanduser().absolute()))
+
+
+def make_engine(where: str | sa.URL) -> sa.Engine:
+    """Return an engine for transactions that write.
+
+    Raises
+    ------
+    StoreError
+        If the URL is none, or of a database on which the promises were never proved.
+    """
+    settings: dict[str, Any] = {"json_serializer": _compact_json, "hide_parameters": True}
+    try:
+        url = sa.make_url(where)
+        backend = url.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise StoreError(f"a store is a SQLite file or a PostgreSQL database, not {backend!r}")
+        if backend == "postgresql":
+            # The server's administrator may have chosen another isolation; but locks are useless where a transaction
+            # does not see what was committed while it waited for one.
+            settings |= {"isolation_level": "READ COMMITTED"}
+            url = url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": _CONNECT_S})
+        engine = sa.create_engine(url, **settings)
+    except ImportError as error:
+        raise StoreError(
+            f"the driver of this database is missing ({error}); for PostgreSQL: pip install 'mixllm[postgres]', and a "
+            "URL that begins with postgresql+psycopg://"
+        ) from error
+    except (exc.ArgumentError, exc.NoSuchModuleError) as error:
+        raise StoreError(f"a store is a file path or a SQLAlchemy URL; this one can't be used: {error}") from error
+    if backend == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_immediate)
+    else:
+        sa.event.listen(engine, "connect", _configure_postgresql)
+        sa.event.listen(engine, "checkin", _note_time)
+        sa.event.listen(engine, "checkout", _check)
+    _engines.add(engine)
+    return engine
+
+
+def _after_fork() -> None:
+    """Let a forked worker open connections of its own."""
+    for engine in _engines:
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+_engines: Final = WeakSet[sa.Engine]()
+_inherited: Final[list[sa.Pool]] = []  # kept, lest the connections are closed, which the parent goes on using
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """Return the same engine for transactions that only read; they wait for nobody."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")  # saves two ways to the server and back
+    return engine.execution_options(**{_READING: True})
+
+
+def at_one_moment(engine: sa.Engine) -> sa.Engine:
+    """Return the same engine for transactions that read much and see all of it as it was when they began."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+    return reading(engine)  # in WAL mode that is so anyway
+
+
+def wait_to_prepare(connection: sa.Connection) -> None:
+    """Let one transaction at a time make or change the tables; the others then find what it made."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS, 0)))
+
+
+def wait_to_append(connection: sa.Connection, log: sa.Table) -> None:
+    """Let one transaction at a time append to a log, right before it does: rows appear in the order of their ids.
+
+    PostgreSQL hands out ids when rows are inserted, but shows rows when their transactions commit, in any order: a
+    follower that has read row 8 would never look back for row 7. The lock ends after the rows have become visible, so
+    whoever gets the next id commits later. It is an advisory one because a lock of the table would be in the way of
+    vacuum; other schemas have logs, and locks, of their own. On SQLite a transaction that writes is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_LOG, {"locks": _LOCKS, "log": log.name})
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={int(_BUSY_S * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A reader that turns writer in mid-transaction could not wait for its turn; one that took the lock first can.
+    alone = not connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if alone else "BEGIN")
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    before, connection.autocommit = connection.autocommit, True  # else the settings would end with the transaction
+    cursor = connection.cursor()
+    # The second is for a worker whose machine is gone in mid-transaction: the server has not noticed, its locks stay.
+    for setting in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        cursor.execute(f"SET {setting} = {int(_BUSY_S * 1000)}")
+    cursor.close()
+    connection.autocommit = before
+
+
+def _note_time(_connection: Any, record: Any) -> None:
+    record.info[_USED_S] = time.monotonic()
+
+
+def _check(connection: Any, record: Any, _proxy: Any) -> None:
+    """Have a connection replaced that was lost while it rested; to ask each time would cost a third more time."""
+    if time.monotonic() - record.info.get(_USED_S, math.inf) < _RESTED_S:
+        return
+    try:
+        connection.cursor().execute("SELECT 1")
+        connection.rollback()
+    except connection.OperationalError as error:
+        raise exc.DisconnectionError from error
+
+
+def _compact_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
