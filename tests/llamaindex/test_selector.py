@@ -24,7 +24,8 @@ from mixllm_engine import (
     UnknownDecisionError,
 )
 from mixllm_engine.config import ExplorationConfig
-from mixllm_engine.testing import Failure, Reply, ScriptedServer, tiny_router
+from mixllm_engine.encoding.general_prompts import tagged_prompts
+from mixllm_engine.testing import Failure, Reply, ScriptedServer, tiny_pool, tiny_router
 
 from .test_llm import told
 
@@ -232,25 +233,14 @@ def test_a_router_retriever_loses_the_result_and_the_block_keeps_it(selector: Mi
 
 # -- learning --------------------------------------------------------------------------------------------------------
 
-TOPICS = ["the lease", "chapter two", "the tax form", "this contract", "the safety guide", "the annual report"]
-REQUESTS = [
-    "What does {} say about repairs?",
-    "Summarise {} in three sentences.",
-    "Which dates are named in {}?",
-    "Is there a contradiction in {}?",
-    "Who is responsible according to {}?",
-    "Explain the second paragraph of {} to a child.",
-    "How much money does {} speak of?",
-    "Compare {} with last year's version.",
-    "List the obligations in {}.",
-    "What is missing from {}?",
-]
-QUERIES = [request.format(topic) for request in REQUESTS for topic in TOPICS]
+# Sixty prompts of people, one of each kind, as the packaged encoder was trained on.
+PROMPTS = dict(zip(reversed(tagged_prompts().tags), reversed(tagged_prompts().texts), strict=True))
+QUERIES = list(PROMPTS.values())[::2][:60]
 
 
 @pytest.mark.parametrize("better", ["quick", "careful"])
 def test_feedback_brings_the_queries_to_the_better_tool(server: ScriptedServer, better: str) -> None:
-    with tiny_router(api_base=server.base_url) as router:
+    with Router(tiny_pool(server.base_url), seed=0) as router:
         selector = MixLLMSelector(router=router, arms=ARMS)
         routing = engine(selector)
         chosen = []
