@@ -22,7 +22,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 
-from langchain_mixllm._answers import CHUNK_READER, METADATA_KEY, _plain, annotated, result_usage
+from langchain_mixllm._answers import CHUNK_READER, METADATA_KEY, annotated, plain, result_usage
 from langchain_mixllm._errors import as_langchain_errors
 from langchain_mixllm._runs import runs_around_here
 from mixllm_engine import Candidate, Decision
@@ -73,7 +73,7 @@ class AgentCall:
         result = ChatResult(generations=[ChatGeneration(message=message.model_copy())])
         noted = annotated(result, self.decision, candidate, self.session).generations[0].message.response_metadata
         own_name = message.response_metadata.get("model_name", noted["model_name"])
-        return message.model_copy(update={"response_metadata": {**_plain(noted), "model_name": own_name}})
+        return message.model_copy(update={"response_metadata": {**plain(noted), "model_name": own_name}})
 
 
 class Attempt(BaseCallbackHandler):

@@ -10,47 +10,21 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from mixllm_engine import Candidate, Decision, Outcome, UnknownDecisionError
+from mixllm_engine import Candidate, Decision, Outcome
 from mixllm_engine.calling.routed import Reader
 from mixllm_engine.calling.usage import Usage
 from mixllm_engine.prediction.cost import cost_usd
 
 METADATA_KEY = "mixllm"
 _ID_PREFIX = "mixllm-"
-_LANGCHAIN_RUN_PREFIX = "lc_run-"
 # Strings are joined and floats refused when chunks are merged, so these stand on exactly one.
 _ON_ONE_CHUNK = ("model_name", "response_cost", METADATA_KEY)
 
 
-def decision_id_of(ref: BaseMessage | Decision | str) -> str:
-    """Return the decision that a message, message id, decision or decision id stands for.
-
-    Raises
-    ------
-    UnknownDecisionError
-        If it leads to none.
-    """
-    if isinstance(ref, Decision):
-        return ref.decision_id
-    if isinstance(ref, str):
-        return _from_id(ref)
-    if not isinstance(ref, BaseMessage):
-        raise TypeError(f"feedback is for a message, its id, a decision or its id, not for {type(ref).__name__}")
-    noted = ref.response_metadata.get(METADATA_KEY)
-    if isinstance(noted, Mapping) and isinstance(noted.get("decision_id"), str):
-        return str(noted["decision_id"])
-    if ref.id is None:
-        raise UnknownDecisionError(f"this {type(ref).__name__} names no decision: it did not come from ChatMixLLM")
-    return _from_id(ref.id)
-
-
-def _from_id(given: str) -> str:
-    if given.startswith(_LANGCHAIN_RUN_PREFIX):
-        raise UnknownDecisionError(
-            f"{given!r} is the id of a LangChain run, which leads to no decision: give the message itself, "
-            f'or message.response_metadata["{METADATA_KEY}"]["decision_id"]'
-        )
-    return given.removeprefix(_ID_PREFIX)
+def noted(message: BaseMessage | None) -> Mapping[str, Any]:
+    """Return what an answer says of where it came from; nothing if it is none of ours."""
+    said = message.response_metadata.get(METADATA_KEY) if message else None
+    return said if isinstance(said, Mapping) else {}
 
 
 def result_usage(result: ChatResult) -> Usage:
@@ -87,14 +61,14 @@ def annotated(result: ChatResult, decision: Decision, candidate: Candidate, sess
     for generation in result.generations:
         message = generation.message
         message.id = _ID_PREFIX + decision.decision_id
-        message.additional_kwargs = _plain(message.additional_kwargs)
+        message.additional_kwargs = plain(message.additional_kwargs)
         message.response_metadata = {
             **_without_singles(message.response_metadata),
             **_origin(decision, candidate, session),
             **cost,
         }
-        generation.generation_info = _plain(generation.generation_info)
-    result.llm_output = _plain(result.llm_output)
+        generation.generation_info = plain(generation.generation_info)
+    result.llm_output = plain(result.llm_output)
     return result
 
 
@@ -143,7 +117,7 @@ class StreamNotes:
 
 def _origin(decision: Decision, candidate: Candidate, session: str | None) -> dict[str, Any]:
     """Say who answered, which after a fallback is another than was decided, and how the conversation was named."""
-    noted: dict[str, Any] = {
+    origin: dict[str, Any] = {
         "decision_id": decision.decision_id,
         "candidate": candidate.name,
         "model": candidate.model,
@@ -151,8 +125,8 @@ def _origin(decision: Decision, candidate: Candidate, session: str | None) -> di
         "explored": bool(decision.explored),
     }
     if session is not None:
-        noted["session"] = session
-    return {"model_name": candidate.model, METADATA_KEY: noted}
+        origin["session"] = session
+    return {"model_name": candidate.model, METADATA_KEY: origin}
 
 
 def _without_singles(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,12 +145,12 @@ def _cost(candidate: Candidate, usage: Usage) -> dict[str, float]:
     return {} if cost is None else {"response_cost": cost}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn LiteLLM's objects, which LangChain can't serialise, into plain data."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_mixllm._answers import METADATA_KEY
+from langchain_mixllm._answers import noted
 from mixllm_engine import Decision, Query, Router
 
 
@@ -26,8 +26,7 @@ def decide(router: Router, query: Query, messages: Sequence[BaseMessage], terms:
 
 def _began(messages: Sequence[BaseMessage]) -> str | None:
     asked = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-    noted = asked.response_metadata.get(METADATA_KEY) if asked else None
-    name = noted.get("candidate") if isinstance(noted, Mapping) else None
+    name = noted(asked).get("candidate")
     return name if isinstance(name, str) else None
 
 

@@ -7,7 +7,6 @@ own callbacks links each decision with the runs around it when its answer is com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Self
 from uuid import UUID
@@ -18,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
-from langchain_mixllm._answers import METADATA_KEY
+from langchain_mixllm._answers import noted
 from mixllm_engine import Router, UnknownDecisionError
 
 # Runs whose end nobody reports, as of a stream that was dropped, make room at last.
@@ -139,9 +138,9 @@ def decisions_in(response: LLMResult) -> list[str]:
     found = []
     for generation in (generation for several in response.generations for generation in several):
         message = generation.message if isinstance(generation, ChatGeneration) else None
-        noted = message.response_metadata.get(METADATA_KEY) if isinstance(message, AIMessage) else None
-        if isinstance(noted, Mapping) and isinstance(noted.get("decision_id"), str):
-            found.append(noted["decision_id"])
+        decision_id = noted(message).get("decision_id") if isinstance(message, AIMessage) else None
+        if isinstance(decision_id, str):
+            found.append(decision_id)
     return found
 
 

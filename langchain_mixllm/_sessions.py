@@ -9,14 +9,14 @@ tools name their conversation themselves, and the name comes back with the answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableConfig, ensure_config
 
-from langchain_mixllm._answers import METADATA_KEY
+from langchain_mixllm._answers import noted
 from langchain_mixllm._calls import TERMS
 
 
@@ -64,9 +64,8 @@ def session_from(messages: Sequence[BaseMessage], *, has_tools: bool) -> tuple[s
     if thread := thread_of(ensure_config()):
         return thread, False
     for message in reversed(messages):
-        noted = message.response_metadata.get(METADATA_KEY) if isinstance(message, AIMessage) else None
-        if isinstance(noted, Mapping) and noted.get("session"):
-            return str(noted["session"]), False
+        if isinstance(message, AIMessage) and (session := noted(message).get("session")):
+            return str(session), False
     return (f"conversation-{secrets.token_hex(8)}", True) if has_tools else (None, False)
 
 

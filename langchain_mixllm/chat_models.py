@@ -36,18 +36,17 @@ from langchain_mixllm._delegates import Answering, Delegates, foreign_models
 from langchain_mixllm._errors import as_langchain_errors
 from langchain_mixllm._loops import decide
 from langchain_mixllm._profiles import common_profile
-from langchain_mixllm._references import Ref, reference
+from langchain_mixllm._references import Teachable
 from langchain_mixllm._routers import check_either, make_router, picklable
 from langchain_mixllm._runs import linking, without_links
 from langchain_mixllm._sessions import ConfiguredChatModel, session_from, terms_of
 from langchain_mixllm._tools import Method, Schema, Tool, structured_output, tool_arguments
-from mixllm_engine import Candidate, FeedbackReceipt, Router, RouterConfig, __version__
+from mixllm_engine import Candidate, Router, RouterConfig, __version__
 from mixllm_engine.calling import routed
-from mixllm_engine.crediting import Credit
 from mixllm_engine.decision.budget import Budget
 
 
-class ChatMixLLM(ConfiguredChatModel):
+class ChatMixLLM(ConfiguredChatModel, Teachable):
     """A chat model that sends every call to the LLM that suits it best, and learns from feedback.
 
     Every field from `budget` to `session`, `temperature`, `max_tokens`, `timeout`, `stop` and `max_retries` can also be
@@ -243,48 +242,6 @@ class ChatMixLLM(ConfiguredChatModel):
 
     def _answering(self, candidate: Candidate) -> Answering:
         return self._delegates.get(candidate, self.api_key, self.router.candidates)
-
-    # -- feedback ----------------------------------------------------------------------------------------------------
-
-    def feedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Learn how good an answer was.
-
-        Parameters
-        ----------
-        ref : AIMessage, Decision, str or UUID
-            The answer, its message id, its decision or decision id, or the id of a run: the chat model's own, or any
-            around it, up to the root.
-        score : float
-            Quality of the answer in [0, 1].
-        key : str
-            Who judges. The same key again replaces the value; several keys are averaged by their weights.
-        weight : float
-            What the judgement weighs beside one that is certain, in (0, 1].
-        credit : str
-            Where a run made several decisions: whether the score is for the ``"last"``, for ``"all"``, or
-            ``"discounted"``: for all, with half the weight for each step back.
-
-        Returns
-        -------
-        FeedbackReceipt
-            Of the last decision. The feedback is durable when this returns.
-
-        Raises
-        ------
-        FeedbackError
-            If the score is not a number in [0, 1], or the weight not in (0, 1].
-        UnknownDecisionError
-            If `ref` leads to no decision in the store.
-        """
-        return self.router.feedback(reference(ref), score, key, weight=weight, credit=credit)
-
-    async def afeedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Do as `feedback` does, without blocking."""
-        return await asyncio.to_thread(self.feedback, ref, score, key, weight=weight, credit=credit)
 
     # -- tools and schemas -------------------------------------------------------------------------------------------
 

@@ -15,12 +15,13 @@ import numpy as np
 from langchain_core import __version__ as core_version
 from pydantic import Field, field_validator
 
-from langchain_mixllm._references import Ref
+from langchain_mixllm._references import CandidateName, Ref
 from langchain_mixllm._runs import runs_around_here
 from langchain_mixllm._sessions import session_from
-from langchain_mixllm.runnables import CandidateName, Decider, messages_of
+from langchain_mixllm.runnables import Decider, messages_of
 from mixllm_engine import ConfigError, Decision, FeedbackReceipt, UnknownCandidateError
 from mixllm_engine.crediting import Credit
+from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.decision.thompson import Totals
 
 
@@ -48,7 +49,7 @@ def chances(decision: Decision, names: Sequence[str], *, scale: float, is_square
     scores = {name: decision.scores[name] for name in names}
     eligible = [name for name, score in scores.items() if score.eligible or name == decision.candidate]
     width = np.array([scores[name].uncertainty for name in eligible])
-    on_quality = decision.willingness_to_pay / (decision.willingness_to_pay + 1.0)
+    on_quality, _ = trade_weights(decision.willingness_to_pay)
     totals = Totals(
         mean=np.array([scores[name].total for name in eligible]),
         deviation=scale * on_quality * (np.sqrt(width) if is_squared else width),

@@ -11,7 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -24,20 +24,12 @@ from pydantic import ValidationError
 from langchain_mixllm._runs import OPEN_RUNS, decisions_in
 from langchain_mixllm._sessions import thread_of
 from mixllm_engine import Router
+from mixllm_engine.router import HasRouter, router_of
 from mixllm_engine.signals import Rules, Signal, SignalLog
 
 _MOST_THREADS = 10_000
 _RETRIED = re.compile(r"retry:attempt:\d+")  # how `Runnable.with_retry` tags every attempt but the first
 _MISTAKE = "Please fix your mistakes"  # how LangChain's agents tell a model that its arguments don't fit
-
-
-class HasRouter(Protocol):
-    """A chat model or middleware of ours."""
-
-    @property
-    def router(self) -> Router:
-        """Who decides and learns."""
-        ...
 
 
 class MixLLMFeedbackHandler(BaseCallbackHandler):
@@ -69,7 +61,7 @@ class MixLLMFeedbackHandler(BaseCallbackHandler):
     """
 
     def __init__(self, router: Router | HasRouter, *, rules: Rules | None = None) -> None:
-        self._log = SignalLog(router if isinstance(router, Router) else router.router, rules or {})
+        self._log = SignalLog(router_of(router), rules or {})
         self._lock = threading.Lock()
         self._asked: OrderedDict[str, tuple[str, UUID, str]] = OrderedDict()  # by thread: messages, root, decision
         self._asking: dict[UUID, tuple[str, str]] = {}  # thread and messages of every model run that is open

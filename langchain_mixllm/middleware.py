@@ -29,19 +29,18 @@ from langchain_mixllm._calls import QueryExtractor
 from langchain_mixllm._delegates import Delegates, LiteLLMModel, foreign_models
 from langchain_mixllm._foreign import ForeignModel
 from langchain_mixllm._messages import for_litellm
-from langchain_mixllm._references import Ref
+from langchain_mixllm._references import Teachable
 from langchain_mixllm._sessions import session_from
 from langchain_mixllm.chat_models import ChatMixLLM
 from langchain_mixllm.runnables import Decider
-from mixllm_engine import Candidate, ConfigError, FeedbackReceipt, Router
+from mixllm_engine import Candidate, ConfigError, Router
 from mixllm_engine.calling import routed
-from mixllm_engine.crediting import Credit
 from mixllm_engine.decision.budget import Budget
 
 Request: TypeAlias = ModelRequest[Any]
 
 
-class MixLLMMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+class MixLLMMiddleware(AgentMiddleware[AgentState[Any], Any, Any], Teachable):
     """Sends every model call of an agent to the LLM that suits it best, and learns from feedback.
 
     The query is the person's last message; tools, response format and attachments decide who is eligible. The thread
@@ -176,18 +175,6 @@ class MixLLMMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             messages=cast(list[AnyMessage], for_litellm(request.messages)),
             model_settings={"timeout": self.router.config.calling.timeout_s, **settings},
         )
-
-    def feedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Learn how good an answer was; see `MixLLMRunnable.feedback`."""
-        return self._decider.feedback(ref, score, key, weight=weight, credit=credit)
-
-    async def afeedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Do as `feedback` does, without blocking."""
-        return await self._decider.afeedback(ref, score, key, weight=weight, credit=credit)
 
 
 def _needs(request: Request) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_mixllm._calls import TERMS, QueryExtractor, query_from, split
 from langchain_mixllm._loops import decide
-from langchain_mixllm._references import Ref, reference
-from langchain_mixllm._sessions import session_from
-from mixllm_engine import ConfigError, Decision, FeedbackReceipt, QueryError, Router
-from mixllm_engine.crediting import Credit
+from langchain_mixllm._references import CandidateName as CandidateName  # public here, where it is returned
+from langchain_mixllm._references import Teachable
+from langchain_mixllm._sessions import session_from, terms_of
+from mixllm_engine import ConfigError, Decision, QueryError, Router
 from mixllm_engine.decision.budget import Budget
 
 Routable: TypeAlias = LanguageModelInput | BaseMessage | Mapping[str, Any]
@@ -32,26 +32,7 @@ _STATE_KEYS = ("messages", "input")
 _ABOUT_THE_CALL = ("tools", "response_format", "max_tokens", "max_completion_tokens")
 
 
-class CandidateName(str):
-    """The name of the chosen candidate, which still knows its decision.
-
-    Attributes
-    ----------
-    decision_id : str
-        The reference for feedback. It is lost where only the text is kept, as in JSON.
-    """
-
-    decision_id: str
-
-    @classmethod
-    def of(cls, decision: Decision, name: str | None = None) -> Self:
-        """Return the name of a decision's candidate, or another name for it."""
-        made = cls(name or decision.candidate)
-        made.decision_id = decision.decision_id
-        return made
-
-
-class Decider(BaseModel):
+class Decider(BaseModel, Teachable):
     """What decides, and on which terms; see `MixLLMRunnable` for the parameters."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -87,9 +68,7 @@ class Decider(BaseModel):
         ConfigError
             If something is given that no decision depends on.
         """
-        configurable = ensure_config().get("configurable", {})
-        called = {name: configurable[name] for name in TERMS if name in configurable}
-        terms, about = split({**called, **given}, {name: getattr(self, name) for name in TERMS})
+        terms, about = split({**terms_of(ensure_config()), **given}, {name: getattr(self, name) for name in TERMS})
         if unknown := about.keys() - set(_ABOUT_THE_CALL):
             allowed = ", ".join((*TERMS, *_ABOUT_THE_CALL))
             raise ConfigError(f"no decision depends on {', '.join(sorted(unknown))}; allowed are {allowed}")
@@ -97,46 +76,6 @@ class Decider(BaseModel):
         terms["session"] = terms.get("session") or session
         terms["deny"] = (*terms["deny"], *excluded)
         return decide(self.router, query, messages, terms)
-
-    def feedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Learn how good an answer was.
-
-        Parameters
-        ----------
-        ref : CandidateName, Decision, AIMessage, str or UUID
-            What a decision is or led to: what was returned, a message, the id of either, or of a run around it.
-        score : float
-            Quality of the answer in [0, 1].
-        key : str
-            Who judges. The same key again replaces the value; several keys are averaged by their weights.
-        weight : float
-            What the judgement weighs beside one that is certain, in (0, 1].
-        credit : str
-            Where a run made several decisions: whether the score is for the ``"last"``, for ``"all"``, or
-            ``"discounted"``: for all, with half the weight for each step back.
-
-        Returns
-        -------
-        FeedbackReceipt
-            Of the last decision. The feedback is durable when this returns.
-
-        Raises
-        ------
-        FeedbackError
-            If the score is not a number in [0, 1], or the weight not in (0, 1].
-        UnknownDecisionError
-            If `ref` leads to no decision in the store.
-        """
-        known = ref.decision_id if isinstance(ref, CandidateName) else reference(ref)
-        return self.router.feedback(known, score, key, weight=weight, credit=credit)
-
-    async def afeedback(
-        self, ref: Ref, score: float, key: str = "user", *, weight: float = 1.0, credit: Credit = "last"
-    ) -> FeedbackReceipt:
-        """Do as `feedback` does, without blocking."""
-        return await asyncio.to_thread(self.feedback, ref, score, key, weight=weight, credit=credit)
 
 
 class MixLLMRunnable(RunnableSerializable[Routable, Decision | CandidateName], Decider):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from llama_index.core.async_utils import asyncio_run
 from llama_index.core.base.response.schema import Response
@@ -15,20 +15,12 @@ from llama_index.core.evaluation.correctness import CorrectnessEvaluator
 from llamaindex_mixllm.feedback import references
 from mixllm_engine import ConfigError, FeedbackError, FeedbackReceipt, Router
 from mixllm_engine.crediting import Credit
+from mixllm_engine.router import HasRouter, router_of
 from mixllm_engine.tracking import untracked
 
 Scale = Callable[[float], float]
 
 _PLACES_OF_THE_LLM: Final = ("_llm", "llm")
-
-
-class HasRouter(Protocol):
-    """An LLM or selector of ours."""
-
-    @property
-    def router(self) -> Router:
-        """Who decides and learns."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +85,7 @@ class EvaluatorFeedback:
         weights: Mapping[str, float] | None = None,
         scales: Mapping[str, Scale] | None = None,
     ) -> None:
-        self._router = router if isinstance(router, Router) else router.router
+        self._router = router_of(router)
         self._evaluators = dict(evaluators)
         self._weights = dict(weights or {})
         self._scales = {name: _scale(judge) for name, judge in evaluators.items()} | dict(scales or {})

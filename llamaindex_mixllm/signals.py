@@ -17,8 +17,8 @@ from llama_index_instrumentation.span_handlers import BaseSpanHandler
 from pydantic import PrivateAttr, ValidationError
 
 from llamaindex_mixllm._events import MixLLMRoutingEvent
-from llamaindex_mixllm.evaluators import HasRouter
 from mixllm_engine import Router
+from mixllm_engine.router import HasRouter, router_of
 from mixllm_engine.signals import Rules, Signal, SignalLog
 
 
@@ -50,7 +50,7 @@ class MixLLMEventHandler(BaseEventHandler):
 
     def __init__(self, router: Router | HasRouter, *, rules: Rules | None = None) -> None:
         super().__init__()
-        self._log = SignalLog(router if isinstance(router, Router) else router.router, rules or {})
+        self._log = SignalLog(router_of(router), rules or {})
         self._spans = _Spans(self._log)
 
     @classmethod

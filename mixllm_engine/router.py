@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -38,6 +38,20 @@ from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, Outcome, Query
 from mixllm_engine.waiting.calls import Calls
+
+
+class HasRouter(Protocol):
+    """A model, selector or middleware over a router."""
+
+    @property
+    def router(self) -> Router:
+        """Who decides and learns."""
+        ...
+
+
+def router_of(given: Router | HasRouter) -> Router:
+    """Return a router, or that of what is made over one."""
+    return given if isinstance(given, Router) else given.router
 
 
 class Router(Credited):
