@@ -177,6 +177,24 @@ class CallingConfig(_Frozen):
     timeout_s: Positive = Field(default=120.0, description="Longest time for one attempt; a call may say otherwise.")
 
 
+class StorageConfig(_Frozen):
+    """How what happens is written to a database. A store in memory needs none of this."""
+
+    decisions: Literal["written", "queued"] = Field(
+        default="written",
+        description="Decisions, outcomes and links are on disk when the call returns, or are written soon after. "
+        "Where the database is slow or can't be reached, they wait in both cases, and no answer is held up.",
+    )
+    feedback: Literal["raises", "queues"] = Field(
+        default="raises",
+        description="What feedback does while the database can't be reached: raise StoreUnavailableError, or wait in "
+        "memory, with the status 'queued'. Else it is durable when the call returns.",
+    )
+    queue: int = Field(
+        default=10_000, ge=1, description="How many entries may wait; further ones are lost, and counted in stats()."
+    )
+
+
 class RouterConfig(_Frozen):
     """All settings of a router.
 
@@ -195,6 +213,7 @@ class RouterConfig(_Frozen):
     features: FeatureConfig = Field(default_factory=lambda: FeatureConfig())
     waiting: WaitingConfig = Field(default_factory=lambda: WaitingConfig())
     calling: CallingConfig = Field(default_factory=lambda: CallingConfig())
+    storage: StorageConfig = Field(default_factory=lambda: StorageConfig())
     sync_interval_s: NonNegative = Field(
         default=1.0, description="How often the log is asked for what other workers wrote."
     )

@@ -87,8 +87,8 @@ class Credited(ABC):
     _clock: Callable[[], float]
 
     @abstractmethod
-    def sync(self) -> int:
-        """Bring in what the log holds by now."""
+    def _taught(self) -> None:
+        """Learn from feedback that was kept; that may be later, since it is durable already."""
 
     def link(self, decision_id: str, *names: str) -> None:
         """Let names, such as the ids of a framework's runs, lead feedback to a decision; one name may lead to several.
@@ -146,5 +146,5 @@ class Credited(ABC):
             If the store holds no such decision.
         """
         receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
-        self.sync()
+        self._taught()
         return receipt

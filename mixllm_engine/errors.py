@@ -16,6 +16,7 @@ Each class is also a standard-library error, so that callers who know nothing of
     ├── EncoderError (RuntimeError)            weights that are missing, damaged or not the pinned ones
     ├── StateError (ValueError)                saved state that is damaged, foreign or of another version
     ├── StoreError (RuntimeError)              a database that is damaged, foreign or out of reach
+    │   └── StoreUnavailableError              ... out of reach, or full: the same may succeed later
     └── CallError (RuntimeError)               calls to LLMs
         ├── MissingKeyError                    the provider's key is not set
         └── AllCandidatesFailedError           every attempt failed; holds every cause
@@ -90,6 +91,10 @@ class StateError(MixLLMError, ValueError):
 
 class StoreError(MixLLMError, RuntimeError):
     """A store is damaged, foreign, or out of reach."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database can't be reached or takes no more; the same may succeed later."""
 
 
 class CallError(MixLLMError, RuntimeError):

@@ -9,7 +9,6 @@ A query walks through it like this::
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +25,7 @@ from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
 from mixllm_engine.explanation import Explanation
+from mixllm_engine.following import Follower
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, fit
 from mixllm_engine.learning.table import read_labels, read_table
@@ -85,7 +85,7 @@ class Router(Credited):
     ) -> None:
         self.config = config or RouterConfig.default()
         self._pool = Pool(candidates)
-        self._store = open_store(store)
+        self._store = open_store(store, self.config.storage)
         self._contexts = ContextMaker(encoder or OnnxEncoder(), self.config.features)
         self._maker = DecisionMaker(self._pool, self.config, np.random.default_rng(seed))
         self._clock = clock
@@ -93,7 +93,7 @@ class Router(Credited):
         self._maker.draws = dict(self._store.exploring_draws())
         self._calls = Calls(self._maker.load, self._maker.cooldowns)
         self._known: Learner | None = None
-        self._synced_at = -math.inf
+        self._follower = Follower(self._store, lambda: self._learner, self._lock, self.config.sync_interval_s)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -146,10 +146,9 @@ class Router(Credited):
         """
         request = Request(budget, willingness_to_pay, max_wait_s, allow, deny, force, session)
         context = self._contexts.make(query)
+        now = self._clock()
+        self._follower.look(now)
         with self._lock:
-            now = self._clock()
-            if not 0.0 <= now - self._synced_at < self.config.sync_interval_s:
-                self.sync()
             learner = self._learner
             self._maker.budgets.curve = learner.curve
             decision = self._maker.decide(
@@ -174,8 +173,8 @@ class Router(Credited):
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return what is expected of every candidate for some texts; nothing is logged."""
         contexts, prompt_tokens = self._contexts.many(texts)
+        self.sync()
         with self._lock:
-            self.sync()
             return self._learner.predictor.describe(contexts, prompt_tokens, self.config.decision.uncertainty)
 
     # -- what comes back ---------------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ class Router(Credited):
             self._calls.brought(outcome, now)
             if outcome.error is None:
                 self._maker.sessions.answered(decision_id, outcome.candidate)
-            self.sync()
+        self._follower.try_to_catch_up()
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
@@ -221,10 +220,19 @@ class Router(Credited):
         return self._known
 
     def sync(self) -> int:
-        """Bring in what the log holds by now, whoever wrote it; returns the number of rows."""
-        with self._lock:
-            self._synced_at = self._clock()
-            return self._learner.follow(self._store)
+        """Bring in what the log holds by now, whoever wrote it; returns the number of rows.
+
+        It happens by itself every `RouterConfig.sync_interval_s`, and after each feedback of this router's.
+
+        Raises
+        ------
+        StoreError
+            If the log can't be read.
+        """
+        return self._follower.catch_up()
+
+    def _taught(self) -> None:
+        self._follower.try_to_catch_up()
 
     def fit(self, table: Any, *, text: str = "prompt", progress: bool = True) -> FitReport:
         """Learn offline from a table of outcomes; feedback that came before is kept and counted on top.
@@ -248,8 +256,9 @@ class Router(Credited):
         outcomes = read_table(table, text=text, known=pool.names)
         chunks = self._contexts.stream(outcomes.texts, progress=progress)
         lesson = fit(outcomes, chunks, pool, self.config.prediction, progress)
-        with self._lock:
-            report = relearn(self._learner, lesson, self._store, self._clock())
+        with self._follower.turn:
+            with self._lock:
+                report = relearn(self._learner, lesson, self._store, self._clock())
             self.sync()
         return report
 
@@ -314,16 +323,16 @@ class Router(Credited):
         ``feedback_applied`` is in the learned numbers; ``feedback_pending`` is kept but not in them, because another
         encoder made the vectors of its decisions. ``alerts`` are candidates whose quality has shifted.
         """
+        self._follower.try_to_catch_up()
         with self._lock:
-            self.sync()
             return summary(self._store, self._learner, self._maker)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write settings, pool and all that was learned to a folder; keys are never written."""
+        self.sync()
         with self._lock:
-            self.sync()
             data = pack(self._learner)
         snapshot.write(folder, data)
 
@@ -361,7 +370,8 @@ class Router(Credited):
         return router
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Write what waits, and let go of the store."""
+        self._follower.stop()
         self._store.close()
 
     def __enter__(self) -> Self:

@@ -19,6 +19,8 @@ def summary(store: Store, learner: Learner, maker: DecisionMaker) -> dict[str, A
         "feedback_duplicate": counts.feedback_duplicate,
         "feedback_unmatched": counts.feedback_unmatched,
         "feedback_pending": counts.feedback - applied,
+        "writes_waiting": store.unwritten,
+        "writes_lost": store.lost,
         "alerts": learner.alerts(),
         "candidates": {
             name: {

@@ -253,7 +253,7 @@ class Outcome:
                 raise ValueError(f"{name}={value!r} is not a finite number of at least 0; leave it None if unknown")
 
 
-FeedbackStatus = Literal["applied", "duplicate", "replaced"]
+FeedbackStatus = Literal["applied", "duplicate", "replaced", "queued"]
 
 
 class Label(NamedTuple):
@@ -269,16 +269,20 @@ class FeedbackReceipt:
 
     Attributes
     ----------
-    decision_id, candidate, key : str
+    decision_id, key : str
         What it was credited to.
+    candidate : str or None
+        Who is credited with it; ``None`` where that is not known yet.
     reward : float
         The value that now stands.
     status : str
         ``"applied"`` the first time, ``"duplicate"`` for the same value again, ``"replaced"`` for another value.
+        ``"queued"``: it is not durable yet, because the database can't be reached
+        (`RouterConfig.storage`, ``feedback="queues"``).
     """
 
     decision_id: str
-    candidate: str
+    candidate: str | None
     key: str
     reward: float
     status: FeedbackStatus

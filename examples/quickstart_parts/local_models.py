@@ -161,7 +161,7 @@ def ask_and_grade(
     """Ask, grade the answer, and send the grade back: from here the router learns."""
     answer, decision_id = ask(question)
     receipt = router.feedback(decision_id, reward=grade(answer, expected), key="exact match")
-    return Graded(surface, receipt.candidate, receipt.reward, decision_id)
+    return Graded(surface, str(receipt.candidate), receipt.reward, decision_id)
 
 
 def share(log: Sequence[Graded]) -> float:

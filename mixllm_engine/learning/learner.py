@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +34,20 @@ _BATCH: Final = 1000
 _LATEST: Final = 1000
 # An online label is never worth less than this share of a table's.
 _LEAST_WEIGHT: Final = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """Rows of the log that were not folded in yet, and the names of the two parts of the log."""
+
+    log: tuple[str, str]
+    feedback: Sequence[FeedbackRow]
+    outcomes: Sequence[OutcomeRow]
+
+    @property
+    def more(self) -> bool:
+        """Whether there may be further rows."""
+        return max(len(self.feedback), len(self.outcomes)) == _BATCH
 
 
 class Learner:
@@ -220,23 +234,26 @@ class Learner:
 
     # -- the fold ----------------------------------------------------------------------------------------------------
 
-    def follow(self, store: Store) -> int:
-        """Fold in what the log holds behind the last position; returns the number of rows."""
-        before = self._folded
+    def news(self, store: Store) -> News:
+        """Read what the log holds behind the last position; changes nothing."""
         feedback, outcomes = f"{store.identity}/feedback", f"{store.identity}/outcomes"
-        more = True
-        while more:
-            rows = store.feedback_after(self.position.get(feedback, 0), _BATCH)
-            attempts = store.outcomes_after(self.position.get(outcomes, 0), _BATCH)
-            self._fold_feedback(rows)
-            self._fold_outcomes(attempts)
-            if rows:
-                self.position[feedback] = rows[-1].sequence
-            if attempts:
-                self.position[outcomes] = attempts[-1].sequence
-            self._folded += len(rows) + len(attempts)
-            more = len(rows) == _BATCH or len(attempts) == _BATCH
-        return self._folded - before
+        return News(
+            log=(feedback, outcomes),
+            feedback=store.feedback_after(self.position.get(feedback, 0), _BATCH),
+            outcomes=store.outcomes_after(self.position.get(outcomes, 0), _BATCH),
+        )
+
+    def fold(self, news: News) -> int:
+        """Learn what was read; returns the number of rows."""
+        self._fold_feedback(news.feedback)
+        self._fold_outcomes(news.outcomes)
+        feedback, outcomes = news.log
+        if news.feedback:
+            self.position[feedback] = news.feedback[-1].sequence
+        if news.outcomes:
+            self.position[outcomes] = news.outcomes[-1].sequence
+        self._folded += len(news.feedback) + len(news.outcomes)
+        return len(news.feedback) + len(news.outcomes)
 
     def _fold_feedback(self, rows: Sequence[FeedbackRow]) -> None:
         for row in rows:

@@ -94,6 +94,21 @@ class Store(Protocol):
         """A random name of this log, by which saved state knows how far it had read."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to it."""
+        ...
+
+    @property
+    def unwritten(self) -> int:
+        """Number of entries that wait to be written."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Number of entries that this process had to give up."""
+        ...
+
     def add_decision(self, record: DecisionRecord) -> None:
         """Keep a decision."""
         ...

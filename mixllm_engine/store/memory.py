@@ -36,6 +36,7 @@ class MemoryStore:
 
     def __init__(self, capacity: int = 20_000) -> None:
         self.identity = secrets.token_hex(16)
+        self.shared, self.unwritten, self.lost = False, 0, 0
         self.capacity = capacity
         self._lock = threading.Lock()
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()

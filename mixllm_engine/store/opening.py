@@ -5,11 +5,12 @@ from __future__ import annotations
 from os import PathLike, fspath
 from pathlib import Path
 
+from mixllm_engine.config import StorageConfig
 from mixllm_engine.store.base import Store
 from mixllm_engine.store.memory import MemoryStore
 
 
-def open_store(where: str | PathLike[str] | Store | None) -> Store:
+def open_store(where: str | PathLike[str] | Store | None, config: StorageConfig | None = None) -> Store:
     """Open a store.
 
     Parameters
@@ -17,6 +18,8 @@ def open_store(where: str | PathLike[str] | Store | None) -> Store:
     where : None, path, URL or Store
         ``None`` keeps everything in memory; a path is a SQLite file, made if it isn't there; anything with ``://`` is
         a SQLAlchemy URL, of SQLite or of PostgreSQL (``postgresql+psycopg://``); a store is returned as it is.
+    config : StorageConfig, optional
+        How a database is written to; a store that is given has its own.
 
     Raises
     ------
@@ -31,5 +34,5 @@ def open_store(where: str | PathLike[str] | Store | None) -> Store:
         from mixllm_engine.store.sql import SqlStore
 
         name = fspath(where)
-        return SqlStore(name if "://" in name else file_url(Path(name)))
+        return SqlStore(name if "://" in name else file_url(Path(name)), config)
     return where

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mixllm_engine.store import schema
 
 _decisions, _outcomes, _feedback = schema.decisions, schema.outcomes, schema.feedback
-_of_decision: Final = sa.bindparam("decision_id", type_=sa.String)
+_given_ids: Final = sa.bindparam("decision_ids", expanding=True, type_=sa.String)
 
-ADD_DECISION: Final = sa.insert(_decisions)
-ADD_OUTCOME: Final = sa.insert(_outcomes)
-ADD_FEEDBACK: Final = sa.insert(_feedback)
-ADD_LABEL_CHANGE: Final = sa.insert(schema.feedback_log)
 
-CHOSEN: Final = sa.select(_decisions.c.candidate).where(_decisions.c.decision_id == _of_decision)
-# Rows that refer to the locked one may be added meanwhile.
-CHOSEN_AND_LOCKED: Final = CHOSEN.with_for_update(key_share=True)
-OUTCOMES: Final = sa.select(_outcomes).where(_outcomes.c.decision_id == _of_decision).order_by(_outcomes.c.sequence)
-LABELS: Final = sa.select(_feedback.c.key, _feedback.c.reward, _feedback.c.weight).where(
-    _feedback.c.decision_id == _of_decision
+@dataclass(frozen=True, kw_only=True)
+class Statements:
+    """What appends to the log, for one kind of database.
+
+    What is written again, because it was not known whether the first time succeeded, is there once: a decision by its
+    id, a link by itself, feedback because the same judgement changes nothing.
+    """
+
+    add_decision: sa.Insert
+    add_outcome: sa.Insert
+    add_link: sa.Insert
+    put_feedback: sa.Insert
+    add_label_change: sa.Insert
+    count: sa.Insert
+    chosen: sa.Select[Any]
+    chosen_and_locked: sa.Select[Any]
+    labels: sa.Select[Any]
+
+
+@cache
+def statements_for(dialect: str) -> Statements:
+    """Return the statements for ``"sqlite"`` or ``"postgresql"``."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    put, count = insert(_feedback), insert(schema.counters)
+    said = {name: put.excluded[name] for name in ("reward", "weight", "time_s")}
+    more = {"value": schema.counters.c.value + count.excluded.value}
+    chosen = sa.select(_decisions.c.decision_id, _decisions.c.candidate).where(_decisions.c.decision_id.in_(_given_ids))
+    answered = _outcomes.c.decision_id == _decisions.c.decision_id
+    last = sa.select(_outcomes.c.candidate).where(answered, _outcomes.c.error.is_(None))
+    answered_by = last.order_by(_outcomes.c.sequence.desc()).limit(1).correlate(_decisions).scalar_subquery()
+    return Statements(
+        add_decision=insert(_decisions).on_conflict_do_nothing(),
+        add_outcome=insert(_outcomes),
+        add_link=insert(schema.links).on_conflict_do_nothing(),
+        put_feedback=put.on_conflict_do_update(index_elements=["decision_id", "key"], set_=said),
+        add_label_change=insert(schema.feedback_log),
+        count=count.on_conflict_do_update(index_elements=["name"], set_=more),
+        chosen=chosen,
+        # Rows that refer to the locked ones may be added meanwhile.
+        chosen_and_locked=chosen.add_columns(answered_by.label("answered_by"))
+        .order_by(_decisions.c.decision_id)
+        .with_for_update(key_share=True, of=_decisions),
+        labels=sa.select(_feedback.c.decision_id, _feedback.c.key, _feedback.c.reward, _feedback.c.weight).where(
+            _feedback.c.decision_id.in_(_given_ids)
+        ),
+    )
+
+
+OUTCOMES: Final = (
+    sa.select(_outcomes)
+    .where(_outcomes.c.decision_id == sa.bindparam("decision_id", type_=sa.String))
+    .order_by(_outcomes.c.sequence)
 )
 
 

@@ -93,11 +93,11 @@ def import_log(path: str | PathLike[str], store: Store) -> dict[str, int]:
             file.seek(0)
             header = _checked_header(file.readline(), str(path))
             with _durable(store).writing() as connection:
-                filled = _fill(connection, str(header["identity"]), _rows(islice(file, lines - 1), str(path)))
+                filled = _fill(
+                    connection, str(header["identity"]), _rows(islice(file, lines - 1), str(path)), str(path)
+                )
     except OSError as error:
         raise StoreError(f"the file {str(path)!r} can't be read: {error.strerror}") from error
-    except (OverflowError, UnicodeError) as error:  # the drivers' words for numbers and texts that they can't keep
-        raise StoreError(f"{str(path)!r} is damaged: {error}") from error
     vars(store).pop("identity", None)  # it was another one until now
     return filled
 
@@ -194,7 +194,9 @@ def _checked_value(column: sa.Column[Any], value: Any, name: str) -> Any:
     raise StoreError(f"{name!r} is damaged: {column} is of the type {type(value).__name__}")
 
 
-def _fill(connection: sa.Connection, identity: str, rows: Iterable[tuple[sa.Table, dict[str, Any]]]) -> dict[str, int]:
+def _fill(
+    connection: sa.Connection, identity: str, rows: Iterable[tuple[sa.Table, dict[str, Any]]], name: str
+) -> dict[str, int]:
     wait_to_prepare(connection)  # two imports into one store
     for table in _TABLES.values():
         if connection.execute(sa.select(sa.exists(table.select()))).scalar_one():
@@ -203,7 +205,10 @@ def _fill(connection: sa.Connection, identity: str, rows: Iterable[tuple[sa.Tabl
     filled = dict.fromkeys(_TABLES, 0)
     for table, group in groupby(rows, key=lambda pair: pair[0]):
         while batch := [row for _, row in islice(group, _BATCH)]:
-            connection.execute(sa.insert(table), batch)
+            try:
+                connection.execute(sa.insert(table), batch)
+            except (OverflowError, UnicodeError) as error:  # the drivers' words for what they can't keep
+                raise StoreError(f"{name!r} is damaged: {error}") from error
             filled[table.name] += len(batch)
         if connection.dialect.name == "postgresql" and "sequence" in table.columns:
             # The rows brought their numbers along; the next one must not begin from 1.

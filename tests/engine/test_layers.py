@@ -15,7 +15,7 @@ ENGINE = ROOT / "mixllm_engine"
 # Each may import itself and what stands before it.
 ORDER = [
     "types", "errors", "config", "candidates", "encoding", "prediction", "waiting", "decision", "store", "learning",
-    "crediting", "tracking", "signals", "explanation", "summary", "saving", "router", "calling", "testing",
+    "following", "crediting", "tracking", "signals", "explanation", "summary", "saving", "router", "calling", "testing",
     "evaluation", "app",
 ]  # fmt: skip
 
