@@ -39,11 +39,11 @@ def _chunk_usage(chunk: ChatGenerationChunk) -> Usage | None:
 
 
 def _usage(said: UsageMetadata | None) -> Usage:
-    # ChatLiteLLM writes zeros where the provider said nothing.
-    if said is None or not said["total_tokens"]:
+    if said is None:
         return Usage()
     cached = said.get("input_token_details", {}).get("cache_read")
-    return Usage(prompt_tokens=said["input_tokens"], response_tokens=said["output_tokens"], cached_tokens=cached)
+    counts = {"prompt_tokens": said["input_tokens"], "completion_tokens": said["output_tokens"]}
+    return Usage.from_openai({**counts, "prompt_tokens_details": {"cached_tokens": cached}})
 
 
 def _is_token(chunk: ChatGenerationChunk) -> bool:

@@ -10,10 +10,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_litellm import ChatLiteLLM
 
-from mixllm_engine.calling.litellm_client import close_stream, load_litellm
-
-# What LiteLLM's streams remember of the provider's own words.
-_WHY_IT_ENDED = ("received_finish_reason", "intermittent_finish_reason")
+from mixllm_engine.calling.litellm_client import check_choices, check_end, close_stream, load_litellm
 
 
 class Delegate(ChatLiteLLM):
@@ -31,6 +28,8 @@ class Delegate(ChatLiteLLM):
     ) -> Any:
         """Call LiteLLM once; a response is also put into `opened`, for whoever has to close it."""
         response = load_litellm().completion(**_once(kwargs))
+        if not kwargs.get("stream"):
+            check_choices(response, self.model)
         if opened is not None:
             opened.append(response)
         return response
@@ -43,6 +42,8 @@ class Delegate(ChatLiteLLM):
     ) -> Any:
         """Do as `completion_with_retry` does, without blocking."""
         response = await load_litellm().acompletion(**_once(kwargs))
+        if not kwargs.get("stream"):
+            check_choices(response, self.model)
         if opened is not None:
             opened.append(response)
         return response
@@ -79,15 +80,9 @@ class Delegate(ChatLiteLLM):
 
 
 def _complete(chunk: ChatGenerationChunk, opened: list[Any], model: str) -> ChatGenerationChunk:
-    """Return the chunk, or raise if it is an end that LiteLLM made up, as LiteLLM itself does from 1.109 on.
-
-    Only where OpenAI's client reads the stream: some other providers never say why they ended.
-    """
+    """Return the chunk, or raise if it is an end that LiteLLM made up."""
     if "finish_reason" in chunk.message.response_metadata:
-        by_openai = type(getattr(opened[-1], "completion_stream", None)).__module__.startswith("openai")
-        if by_openai and not any(getattr(opened[-1], name, "unknown") for name in _WHY_IT_ENDED):
-            message = "the stream ended before a finish reason was received"
-            raise load_litellm().APIConnectionError(message=message, llm_provider="", model=model)
+        check_end(opened[-1], model)
     return chunk
 
 

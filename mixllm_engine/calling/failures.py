@@ -55,7 +55,7 @@ def classify(error: BaseException) -> ErrorKind | None:
     >>> classify(TypeError("no such argument")) is None
     True
     """
-    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
         return "cancelled"
     if isinstance(error, MissingKeyError):
         return "auth"

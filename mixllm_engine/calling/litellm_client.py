@@ -20,6 +20,8 @@ from mixllm_engine.types import Candidate
 Messages = Sequence[Mapping[str, Any]]
 
 _NO_KEY = "no-key-needed"
+# What LiteLLM's streams remember of the provider's own words.
+_WHY_IT_ENDED = ("received_finish_reason", "intermittent_finish_reason")
 
 
 @cache
@@ -82,13 +84,14 @@ def call_arguments(candidate: Candidate, messages: Messages, params: Mapping[str
 def complete(candidate: Candidate, messages: Messages, params: Mapping[str, Any]) -> Any:
     """Return a whole answer, a LiteLLM ``ModelResponse``."""
     require_key(candidate)
-    return load_litellm().completion(**call_arguments(candidate, messages, params))
+    return check_choices(load_litellm().completion(**call_arguments(candidate, messages, params)), candidate.model)
 
 
 async def acomplete(candidate: Candidate, messages: Messages, params: Mapping[str, Any]) -> Any:
     """Return a whole answer without blocking."""
     require_key(candidate)
-    return await load_litellm().acompletion(**call_arguments(candidate, messages, params))
+    response = await load_litellm().acompletion(**call_arguments(candidate, messages, params))
+    return check_choices(response, candidate.model)
 
 
 def stream(candidate: Candidate, messages: Messages, params: Mapping[str, Any]) -> Iterator[Any]:
@@ -96,7 +99,10 @@ def stream(candidate: Candidate, messages: Messages, params: Mapping[str, Any]) 
     require_key(candidate)
     chunks = load_litellm().completion(**call_arguments(candidate, messages, {**params, "stream": True}))
     try:
-        yield from chunks
+        for chunk in chunks:
+            if _ends(chunk):
+                check_end(chunks, candidate.model)
+            yield chunk
     finally:
         close_stream(chunks)
 
@@ -107,6 +113,8 @@ async def astream(candidate: Candidate, messages: Messages, params: Mapping[str,
     chunks = await load_litellm().acompletion(**call_arguments(candidate, messages, {**params, "stream": True}))
     try:
         async for chunk in chunks:
+            if _ends(chunk):
+                check_end(chunks, candidate.model)
             yield chunk
     finally:
         await chunks.aclose()
@@ -117,3 +125,26 @@ def close_stream(chunks: Any) -> None:
     # LiteLLM's wrapper has no close() of its own; the stream below it has.
     with suppress(AttributeError):
         chunks.completion_stream.close()
+
+
+def check_choices(response: Any, model: str) -> Any:
+    """Return a whole answer, or raise if nothing is in it: some proxies say so, and others don't."""
+    if not response.choices:
+        message = "the answer has no choices"
+        raise load_litellm().APIConnectionError(message=message, llm_provider="", model=model)
+    return response
+
+
+def check_end(chunks: Any, model: str) -> None:
+    """Raise if LiteLLM made up the end of a stream that stopped without a word, as LiteLLM itself does from 1.109 on.
+
+    Only where OpenAI's client reads the stream: some other providers never say why they ended.
+    """
+    by_openai = type(getattr(chunks, "completion_stream", None)).__module__.startswith("openai")
+    if by_openai and not any(getattr(chunks, name, "unknown") for name in _WHY_IT_ENDED):
+        message = "the stream ended before a finish reason was received"
+        raise load_litellm().APIConnectionError(message=message, llm_provider="", model=model)
+
+
+def _ends(chunk: Any) -> bool:
+    return bool(chunk.choices and chunk.choices[0].finish_reason)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+# No call has more tokens: what claims to is no count.
+_MOST: Final = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +29,13 @@ class Usage:
         """
         if usage is None:
             return cls()
+        prompt, response = _count(_get(usage, "prompt_tokens")), _count(_get(usage, "completion_tokens"))
+        if not prompt and not response:  # LiteLLM writes zeros where the provider said nothing
+            return cls()
         details = _get(usage, "prompt_tokens_details")
         return cls(
-            prompt_tokens=_count(_get(usage, "prompt_tokens")),
-            response_tokens=_count(_get(usage, "completion_tokens")),
+            prompt_tokens=prompt,
+            response_tokens=response,
             cached_tokens=_count(_get(details, "cached_tokens")) if details is not None else None,
         )
 
@@ -39,4 +45,4 @@ def _get(source: Any, name: str) -> Any:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
+    return int(value) if isinstance(value, int | float) and 0 <= value <= _MOST else None

@@ -29,6 +29,7 @@ class Calls:
         """Count a call that begins."""
         self._under_way[decision_id, candidate] += 1
         self._load.dispatched(candidate)
+        self._cooldowns.began(decision_id, candidate)
 
     def ended(self, decision_id: str, candidate: str) -> None:
         """Count a call that ended; one that nobody said began is not counted."""
@@ -36,6 +37,7 @@ class Calls:
         if call not in self._under_way:
             return
         self._load.returned(candidate)
+        self._cooldowns.ended(decision_id, candidate)
         self._under_way[call] -= 1
         if not self._under_way[call]:
             del self._under_way[call]

@@ -1,6 +1,13 @@
-"""Failures -> a pause for the candidate. A failure says something of availability, never of quality."""
+"""Failures -> a pause for the candidate. A failure says something of availability, never of quality.
+
+When a pause is over, one call tries the candidate before all others come back (the half-open state of a circuit
+breaker: M. T. Nygard, Release It!, 2007, section 5.2), so that an outage that goes on costs one more failure, not one
+for everybody who waits.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from mixllm_engine.config import WaitingConfig
 from mixllm_engine.types import ErrorKind
@@ -10,43 +17,80 @@ _HARMLESS: frozenset[ErrorKind] = frozenset({"context_window", "bad_request", "c
 _KEY_AT_FAULT: frozenset[ErrorKind] = frozenset({"auth", "not_found"})
 
 
+@dataclass(kw_only=True)
+class _Pause:
+    """From when on, how long, and why; `trial` is the decision whose call tries the candidate again."""
+
+    since: float
+    length_s: float
+    failures: int
+    cause: ErrorKind
+    trial: str | None = None
+    is_trial: bool = False  # the pause proper is over: this one is for the trial's sake
+
+    def left_s(self, now: float) -> float:
+        """Return how much of the pause is left."""
+        self.since = min(self.since, now)  # the clock was set back: that must not make the pause longer
+        return self.since + self.length_s - now
+
+
 class Cooldowns:
     """Candidates that are left alone for a while. Not thread-safe: the router holds its lock.
 
     Parameters
     ----------
     config : WaitingConfig
-        How long; the pause doubles with each failure in a row and ends with the first success.
+        How long. The pause doubles with each trial that fails, and ends with the first success.
     """
 
     def __init__(self, config: WaitingConfig) -> None:
         self.config = config
-        self._until: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
-        self._causes: dict[str, ErrorKind] = {}
+        self._pauses: dict[str, _Pause] = {}
 
     def failed(self, name: str, kind: ErrorKind, now: float) -> None:
-        """Note a failure at time `now`, in seconds."""
+        """Note a failure at time `now`, in seconds.
+
+        Calls that were under way when the pause began, and fail as well, say nothing new: they don't double it.
+        """
         if kind in _HARMLESS:
             return
-        failures = self._failures.get(name, 0) + 1
-        pause = self.config.cooldown_s * 2 ** min(failures - 1, 30)
-        pause = self.config.auth_cooldown_s if kind in _KEY_AT_FAULT else min(pause, self.config.max_cooldown_s)
-        self._failures[name] = failures
-        self._causes[name] = kind
-        self._until[name] = now + pause
+        known = self._pauses.get(name)
+        failures = 1 if known is None else known.failures
+        if known is not None and (known.is_trial or known.left_s(now) <= 0):
+            failures += 1
+        length_s = min(self.config.cooldown_s * 2 ** min(failures - 1, 30), self.config.max_cooldown_s)
+        if kind in _KEY_AT_FAULT:
+            length_s = self.config.auth_cooldown_s
+        self._pauses[name] = _Pause(since=now, length_s=length_s, failures=failures, cause=kind)
 
     def succeeded(self, name: str) -> None:
         """Note an answer: the candidate is back."""
-        for notes in (self._until, self._failures, self._causes):
-            notes.pop(name, None)
+        self._pauses.pop(name, None)
+
+    def began(self, decision_id: str, name: str) -> None:
+        """Note a call that begins: the first one to a candidate that failed is its trial."""
+        pause = self._pauses.get(name)
+        if pause is not None and pause.trial is None:
+            pause.trial = decision_id
+
+    def ended(self, decision_id: str, name: str) -> None:
+        """Note that a call ended, whatever it brought: the next one may be the trial."""
+        pause = self._pauses.get(name)
+        if pause is not None and pause.trial == decision_id:
+            pause.trial = None
+            if pause.is_trial:
+                pause.length_s = 0.0
 
     def active(self, now: float) -> dict[str, str]:
         """Return who is paused at time `now`, and why."""
-        if not self._until:
+        if not self._pauses:
             return {}
-        return {
-            name: f"paused for {until - now:.0f} s after {self._causes[name]}"
-            for name, until in self._until.items()
-            if until > now
-        }
+        return {name: why for name, pause in self._pauses.items() if (why := self._reason(pause, now))}
+
+    def _reason(self, pause: _Pause, now: float) -> str | None:
+        if pause.left_s(now) <= 0 and pause.trial is not None and not pause.is_trial:
+            pause.is_trial, pause.since = True, now  # once more the same time, lest nobody ever ends the trial
+        left_s = pause.left_s(now)
+        if left_s <= 0:
+            return None
+        return f"{'tried again' if pause.is_trial else f'paused for {left_s:.0f} s'} after {pause.cause}"

@@ -38,13 +38,63 @@ def test_speed_is_learned_from_answers_unless_it_is_given() -> None:
 def test_pauses_double_and_end_with_a_success() -> None:
     cooldowns = Cooldowns(WaitingConfig(cooldown_s=10, max_cooldown_s=25))
     pauses = []
+    failed_s = 0.0
     for _ in range(3):
-        cooldowns.failed("a", "rate_limit", 0.0)
-        pauses.append(next(t for t in range(60) if not cooldowns.active(float(t))))
+        cooldowns.failed("a", "rate_limit", failed_s)
+        pauses.append(next(t for t in range(60) if not cooldowns.active(failed_s + t)))
+        failed_s += pauses[-1]
     assert pauses == [10, 20, 25]
-    assert cooldowns.active(1.0) == {"a": "paused for 24 s after rate_limit"}
+    cooldowns.failed("a", "rate_limit", 100.0)
+    assert cooldowns.active(101.0) == {"a": "paused for 24 s after rate_limit"}
     cooldowns.succeeded("a")
-    assert cooldowns.active(1.0) == {}
+    assert cooldowns.active(101.0) == {}
+
+
+def test_calls_that_fail_together_are_one_failure() -> None:
+    cooldowns = Cooldowns(WaitingConfig(cooldown_s=10))
+    for call in range(32):
+        cooldowns.failed("a", "unavailable", call / 32)
+    assert cooldowns.active(10.9)
+    assert cooldowns.active(11.0) == {}
+
+
+def test_one_call_tries_a_candidate_before_the_others_come_back() -> None:
+    cooldowns = Cooldowns(WaitingConfig(cooldown_s=10))
+    cooldowns.failed("a", "unavailable", 0.0)
+    assert cooldowns.active(10.0) == {}
+    cooldowns.began("d1", "a")
+    assert cooldowns.active(10.1) == {"a": "tried again after unavailable"}
+    cooldowns.began("d2", "a")  # somebody insists; it is not the trial
+    cooldowns.ended("d2", "a")
+    assert cooldowns.active(10.2)
+    cooldowns.ended("d1", "a")
+    cooldowns.failed("a", "unavailable", 11.0)
+    assert cooldowns.active(30.9)["a"] == "paused for 0 s after unavailable"  # it has doubled
+    cooldowns.began("d3", "a")
+    assert cooldowns.active(31.0)
+    cooldowns.ended("d3", "a")
+    cooldowns.succeeded("a")
+    assert cooldowns.active(31.0) == {}
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_trial_that_brings_nothing_is_followed_by_another(is_told: bool) -> None:
+    cooldowns = Cooldowns(WaitingConfig(cooldown_s=10))
+    cooldowns.failed("a", "unavailable", 0.0)
+    cooldowns.began("d1", "a")
+    assert cooldowns.active(10.0)
+    if is_told:  # that it was cancelled
+        cooldowns.ended("d1", "a")
+    assert bool(cooldowns.active(19.9)) is not is_told
+    assert cooldowns.active(20.0) == {}
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 31_536_000.0])
+def test_a_clock_that_jumps_makes_no_pause_longer(jump_s: float) -> None:
+    cooldowns = Cooldowns(WaitingConfig(cooldown_s=10))
+    cooldowns.failed("a", "unavailable", 0.0)
+    assert bool(cooldowns.active(jump_s)) is (jump_s < 0)
+    assert cooldowns.active(jump_s + 10.0) == {}
 
 
 @pytest.mark.parametrize("kind", ["context_window", "bad_request", "cancelled"])
