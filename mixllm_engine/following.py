@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakSet, ref
 
@@ -33,13 +33,23 @@ class Follower:
         Guards the learner.
     interval_s : float
         How often other workers' rows are looked for.
+    chores : sequence of callable
+        What else is to be done every so often; they may raise `StoreError`.
     """
 
-    def __init__(self, store: Store, learner: Callable[[], Learner], lock: threading.RLock, interval_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        learner: Callable[[], Learner],
+        lock: threading.RLock,
+        interval_s: float,
+        chores: Sequence[Callable[[], None]] = (),
+    ) -> None:
         self._store = store
         self._learner = learner
         self.lock = lock
         self._interval_s = interval_s
+        self._chores = chores
         self._begun = 0  # how often the log was read
         self._read_at = float("-inf")
         self._behind = False  # whether the last reading failed
@@ -72,10 +82,20 @@ class Follower:
                 more = news.more
             return folded
 
+    def keep_up(self) -> int:
+        """Catch up, and do the chores; returns the number of rows. Raises `StoreError` as `catch_up` does."""
+        rows = self.catch_up()
+        for chore in self._chores:
+            chore()
+        return rows
+
     def try_to_catch_up(self) -> None:
         """Do as `catch_up` does; where the log can't be read now, the next attempt brings it in."""
+        self._try(self.catch_up)
+
+    def _try(self, work: Callable[[], int]) -> None:
         try:
-            self.catch_up()
+            work()
         except StoreError as error:
             if not self._behind:
                 _log.warning("what was written lately is learned later: %s", error)
@@ -112,7 +132,7 @@ class Follower:
             if self._stopped.is_set() or (self._thread is not None and self._thread.is_alive()):
                 return
             if self._begun == 0:  # the first decision already knows what the log says
-                self.try_to_catch_up()
+                self._try(self.keep_up)
             arguments = (ref(self), self._stopped, self._interval_s)
             self._thread = threading.Thread(target=_follow, args=arguments, name="mixllm-follower", daemon=True)
             self._thread.start()
@@ -124,7 +144,7 @@ def _follow(follower: ref[Follower], stopped: threading.Event, interval_s: float
         known = follower()
         if known is None:
             return
-        known.try_to_catch_up()
+        known._try(known.keep_up)
         del known
 
 

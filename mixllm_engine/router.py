@@ -38,6 +38,7 @@ from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, Outcome, Query
 from mixllm_engine.waiting.calls import Calls
+from mixllm_engine.workers import Workers
 
 
 class HasRouter(Protocol):
@@ -93,7 +94,9 @@ class Router(Credited):
         self._maker.draws = dict(self._store.exploring_draws())
         self._calls = Calls(self._maker.load, self._maker.cooldowns)
         self._known: Learner | None = None
-        self._follower = Follower(self._store, lambda: self._learner, self._lock, self.config.sync_interval_s)
+        interval_s = self.config.sync_interval_s
+        self._workers = Workers(self._store, self._maker, self._lock, interval_s, clock)
+        self._follower = Follower(self._store, lambda: self._learner, self._lock, interval_s, [self._workers.exchange])
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -229,7 +232,7 @@ class Router(Credited):
         StoreError
             If the log can't be read.
         """
-        return self._follower.catch_up()
+        return self._follower.keep_up()
 
     def _taught(self) -> None:
         self._follower.try_to_catch_up()
@@ -372,6 +375,7 @@ class Router(Credited):
     def close(self) -> None:
         """Write what waits, and let go of the store."""
         self._follower.stop()
+        self._workers.leave()
         self._store.close()
 
     def __enter__(self) -> Self:

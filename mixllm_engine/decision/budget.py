@@ -7,10 +7,11 @@ would cost; on data they are calibrated to that share, without data they take th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -115,6 +116,13 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
+class Pace(NamedTuple):
+    """How a dollar budget stands: the dual variable v, and the smoothed spend in dollars per query."""
+
+    dual: float
+    spend_usd: float
+
+
 class Budgets:
     """Turn budgets into lambda, and keep dollar budgets on average (an online primal-dual pacer).
 
@@ -129,21 +137,37 @@ class Budgets:
 
     def __init__(self) -> None:
         self.curve: SpendCurve | None = None
-        self._dual: dict[float, float] = {}
-        self._spend: dict[float, float] = {}
+        self._paces: dict[float, Pace] = {}
+
+    @property
+    def paces(self) -> Mapping[float, Pace]:
+        """How the dollar budgets stand that were used so far."""
+        return dict(self._paces)
 
     def willingness(self, budget: Budget) -> float:
         """Return lambda on the pool's own scale for a checked budget."""
         if isinstance(budget, str):
             return (self.curve.by_word if self.curve else UNCALIBRATED)[budget]
         start = self.curve.willingness_for(budget) if self.curve else UNCALIBRATED["medium"]
-        return start * math.exp(-self._dual.get(budget, 0.0))
+        pace = self._paces.get(budget)
+        return start * math.exp(-pace.dual) if pace else start
 
     def spent(self, budget: Budget, cost_usd: float) -> None:
         """Tell the pacer what one call under a dollar budget cost."""
         if isinstance(budget, str):
             return
-        spend = self._SMOOTHING * self._spend.get(budget, budget) + (1.0 - self._SMOOTHING) * cost_usd
-        dual = self._dual.get(budget, 0.0) + self._STEP * (spend / budget - 1.0)
-        self._spend[budget] = spend
-        self._dual[budget] = min(max(dual, -self._MAX_DUAL), self._MAX_DUAL)
+        before = self._paces.get(budget) or Pace(0.0, budget)
+        spend = self._SMOOTHING * before.spend_usd + (1.0 - self._SMOOTHING) * cost_usd
+        dual = before.dual + self._STEP * (spend / budget - 1.0)
+        self._paces[budget] = Pace(min(max(dual, -self._MAX_DUAL), self._MAX_DUAL), spend)
+
+    def agree(self, spenders: Sequence[Mapping[float, Pace]]) -> None:
+        """Take the mean of how a budget stands with all who spend from it; a budget that nobody names stays.
+
+        Each of several workers keeps its own stream within the budget, so together they keep theirs; the mean lets one
+        that has just begun, or sees few queries, know the lambda that the others have found.
+        """
+        for budget in {budget for paces in spenders for budget in paces}:
+            known = [paces[budget] for paces in spenders if budget in paces]
+            duals, spends = zip(*known, strict=True)
+            self._paces[budget] = Pace(fmean(duals), fmean(spends))

@@ -100,6 +100,15 @@ class DecisionMaker:
         self._rng = rng
         self._experience = _Experience.of(np.zeros(len(pool)), exploration)
 
+    @property
+    def explores(self) -> bool:
+        """Whether a candidate may still get exploring draws."""
+        return self._experience.fewest < self.config.exploration.pulls
+
+    def drawn(self, draws: Mapping[str, int]) -> None:
+        """Take note of the exploring draws of all workers; those that were not written yet are only known here."""
+        self.draws = {name: max(self.draws.get(name, 0), draws.get(name, 0)) for name in {*self.draws, *draws}}
+
     def change_pool(self, pool: Pool) -> None:
         """Follow a changed pool."""
         self.pool = pool

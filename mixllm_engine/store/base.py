@@ -74,6 +74,28 @@ class OutcomeRow:
     encoder: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRow:
+    """What a worker tells the others.
+
+    Attributes
+    ----------
+    name : str
+        The worker.
+    beat : int
+        How often it has told so far.
+    time_s : float
+        When, by its own clock.
+    data : str
+        What; see `mixllm_engine.workers`.
+    """
+
+    name: str
+    beat: int
+    time_s: float
+    data: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreCounts:
     """Sizes of the log, for `Router.stats`."""
@@ -158,6 +180,14 @@ class Store(Protocol):
 
     def latest_state(self, encoder: str) -> bytes | None:
         """Return what tables taught, for an encoder."""
+        ...
+
+    def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:
+        """Keep a worker's row in place of its older one, and return those of all others."""
+        ...
+
+    def forget_workers(self, names: Sequence[str]) -> None:
+        """Take the rows of workers away."""
         ...
 
     def feedback_of(self, encoder: str) -> int:

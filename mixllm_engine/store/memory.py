@@ -15,6 +15,7 @@ from mixllm_engine.store.base import (
     FeedbackRow,
     OutcomeRow,
     StoreCounts,
+    WorkerRow,
     change_label,
     credited_candidate,
     unknown_decision,
@@ -47,6 +48,7 @@ class MemoryStore:
         self._feedback_log: deque[FeedbackRow] = deque(maxlen=capacity)
         self._outcome_log: deque[OutcomeRow] = deque(maxlen=capacity)
         self._states: dict[str, bytes] = {}
+        self._workers: dict[str, WorkerRow] = {}
         self._draws: Counter[str] = Counter()
         self._choices: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -167,6 +169,18 @@ class MemoryStore:
         """Return what tables taught, for an encoder."""
         with self._lock:
             return self._states.get(encoder)
+
+    def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:
+        """Keep a worker's row in place of its older one, and return those of all others."""
+        with self._lock:
+            self._workers[own.name] = own
+            return [row for name, row in self._workers.items() if name != own.name]
+
+    def forget_workers(self, names: Sequence[str]) -> None:
+        """Take the rows of workers away."""
+        with self._lock:
+            for name in names:
+                self._workers.pop(name, None)
 
     def feedback_of(self, encoder: str) -> int:
         """Count the feedback to decisions whose vectors an encoder made."""

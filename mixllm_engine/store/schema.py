@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2  # `store.preparing` leads there from every older one
+SCHEMA_VERSION = 3  # `store.preparing` leads there from every older one
 
 metadata = sa.MetaData()
 
@@ -101,4 +101,14 @@ counters = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# What workers tell each other; see `mixllm_engine.workers`.
+workers = sa.Table(
+    "mixllm_workers",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("time_s", sa.Float(53), nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 
 import sqlalchemy as sa
@@ -19,12 +20,13 @@ from mixllm_engine.config import StorageConfig
 from mixllm_engine.errors import StoreError, StoreUnavailableError
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
-from mixllm_engine.store.base import DecisionRecord
+from mixllm_engine.store.base import DecisionRecord, WorkerRow
 from mixllm_engine.store.engines import at_one_moment, make_engine, reading
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.journal import Journal
 from mixllm_engine.store.preparing import prepare
 from mixllm_engine.store.reading import Reading, latest_state
+from mixllm_engine.store.statements import statements_for
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome
 
 # What the statement or its values are to blame for: the same would fail again.
@@ -158,6 +160,19 @@ class SqlStore(Reading):
             connection.execute(sa.select(schema.meta).where(schema.meta.c.name == "identity").with_for_update())
             data = change(latest_state(connection, encoder))
             connection.execute(sa.insert(schema.states), {"encoder": encoder, "data": data, "time_s": time_s})
+
+    def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:
+        """Keep a worker's row in place of its older one, and return those of all others."""
+        table = schema.workers
+        with self.writing() as connection:
+            connection.execute(statements_for(connection.dialect.name).put_worker, asdict(own))
+            rows = connection.execute(sa.select(table).where(table.c.name != own.name)).all()
+        return [WorkerRow(**row._mapping) for row in rows]
+
+    def forget_workers(self, names: Sequence[str]) -> None:
+        """Take the rows of workers away."""
+        with self.writing() as connection:
+            connection.execute(sa.delete(schema.workers).where(schema.workers.c.name.in_(names)))
 
     def close(self) -> None:
         """Write what waits, and close every connection."""

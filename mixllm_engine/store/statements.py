@@ -29,6 +29,7 @@ class Statements:
     put_feedback: sa.Insert
     add_label_change: sa.Insert
     count: sa.Insert
+    put_worker: sa.Insert
     chosen: sa.Select[Any]
     chosen_and_locked: sa.Select[Any]
     labels: sa.Select[Any]
@@ -38,8 +39,9 @@ class Statements:
 def statements_for(dialect: str) -> Statements:
     """Return the statements for ``"sqlite"`` or ``"postgresql"``."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    put, count = insert(_feedback), insert(schema.counters)
+    put, count, worker = insert(_feedback), insert(schema.counters), insert(schema.workers)
     said = {name: put.excluded[name] for name in ("reward", "weight", "time_s")}
+    tells = {name: worker.excluded[name] for name in ("beat", "time_s", "data")}
     more = {"value": schema.counters.c.value + count.excluded.value}
     chosen = sa.select(_decisions.c.decision_id, _decisions.c.candidate).where(_decisions.c.decision_id.in_(_given_ids))
     answered = _outcomes.c.decision_id == _decisions.c.decision_id
@@ -52,6 +54,7 @@ def statements_for(dialect: str) -> Statements:
         put_feedback=put.on_conflict_do_update(index_elements=["decision_id", "key"], set_=said),
         add_label_change=insert(schema.feedback_log),
         count=count.on_conflict_do_update(index_elements=["name"], set_=more),
+        put_worker=worker.on_conflict_do_update(index_elements=["name"], set_=tells),
         chosen=chosen,
         # Rows that refer to the locked ones may be added meanwhile.
         chosen_and_locked=chosen.add_columns(answered_by.label("answered_by"))

@@ -7,7 +7,9 @@ for everybody who waits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mixllm_engine.config import WaitingConfig
 from mixllm_engine.types import ErrorKind
@@ -15,6 +17,17 @@ from mixllm_engine.types import ErrorKind
 # The prompt was at fault, or the person went away: the candidate is as available as before.
 _HARMLESS: frozenset[ErrorKind] = frozenset({"context_window", "bad_request", "cancelled"})
 _KEY_AT_FAULT: frozenset[ErrorKind] = frozenset({"auth", "not_found"})
+
+
+# What one worker's calls met, every other worker's would meet: the provider is at fault, not a key on one machine.
+_FOR_ALL: frozenset[ErrorKind] = frozenset({"rate_limit", "timeout", "unavailable"})
+
+
+class Pause(NamedTuple):
+    """How long a candidate is left alone yet, and why."""
+
+    left_s: float
+    cause: ErrorKind
 
 
 @dataclass(kw_only=True)
@@ -46,6 +59,7 @@ class Cooldowns:
     def __init__(self, config: WaitingConfig) -> None:
         self.config = config
         self._pauses: dict[str, _Pause] = {}
+        self._elsewhere: dict[str, _Pause] = {}  # what other workers met
 
     def failed(self, name: str, kind: ErrorKind, now: float) -> None:
         """Note a failure at time `now`, in seconds.
@@ -83,9 +97,24 @@ class Cooldowns:
 
     def active(self, now: float) -> dict[str, str]:
         """Return who is paused at time `now`, and why."""
-        if not self._pauses:
+        if not self._pauses and not self._elsewhere:
             return {}
-        return {name: why for name, pause in self._pauses.items() if (why := self._reason(pause, now))}
+        both = [*self._elsewhere.items(), *self._pauses.items()]
+        return {name: why for name, pause in both if (why := self._reason(pause, now))}
+
+    def told(self, now: float) -> dict[str, Pause]:
+        """Return what other workers should know at time `now`."""
+        left = {name: Pause(pause.left_s(now), pause.cause) for name, pause in self._pauses.items()}
+        return {name: pause for name, pause in left.items() if pause.left_s > 0 and pause.cause in _FOR_ALL}
+
+    def elsewhere(self, told: Sequence[Mapping[str, Pause]], now: float) -> None:
+        """Take note of what the other workers met, in place of what they told before; the longest pause counts."""
+        self._elsewhere = {}
+        met = [item for pauses in told for item in pauses.items()]
+        for name, pause in sorted(
+            (item for pauses in told for item in pauses.items()), key=lambda item: item[1].left_s
+        ):
+            self._elsewhere[name] = _Pause(since=now, length_s=pause.left_s, failures=1, cause=pause.cause)
 
     def _reason(self, pause: _Pause, now: float) -> str | None:
         if pause.left_s(now) <= 0 and pause.trial is not None and not pause.is_trial:

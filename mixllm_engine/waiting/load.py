@@ -6,7 +6,7 @@ refreshed every few seconds sends the whole burst to one of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,7 @@ class Load:
     def __init__(self, pool: Pool, config: WaitingConfig) -> None:
         self.config = config
         self._in_flight: dict[str, int] = {}
+        self._elsewhere: Mapping[str, int] = {}
         self._tokens: dict[str, float] = {}  # sums over observed answers, so workers can add them
         self._seconds: dict[str, float] = {}
         self.attach(pool)
@@ -45,8 +46,23 @@ class Load:
             startup_s=np.array([default_s if c.startup_s is None else c.startup_s for c in pool.candidates]),
             tokens_per_s=np.array([self._speed(name) for name in pool.names]),
         )
-        self._counts = np.array([self._in_flight.get(name, 0) for name in pool.names], dtype=np.float64)
+        self._count()
+
+    def _count(self) -> None:
+        counts = [self._in_flight.get(name, 0) + self._elsewhere.get(name, 0) for name in self.pool.names]
+        self._counts = np.array(counts, dtype=np.float64)
         self._most = float(self._counts.max())
+
+    @property
+    def under_way(self) -> dict[str, int]:
+        """Calls of this worker, by candidate, where there are any."""
+        return {name: count for name, count in self._in_flight.items() if count}
+
+    def elsewhere(self, in_flight: Mapping[str, int]) -> None:
+        """Take note of the other workers' calls, by candidate."""
+        if in_flight != self._elsewhere:
+            self._elsewhere = in_flight
+            self._count()
 
     def dispatched(self, name: str) -> None:
         """Count a call that begins."""
@@ -57,14 +73,14 @@ class Load:
         self._change(name, -1)
 
     def in_flight(self, name: str) -> int:
-        """Return the number of calls under way."""
+        """Return the number of this worker's calls under way."""
         return self._in_flight.get(name, 0)
 
     def _change(self, name: str, step: int) -> None:
         count = max(0, self._in_flight.get(name, 0) + step)
         self._in_flight[name] = count
         if name in self.pool.index:
-            self._counts[self.pool.index[name]] = count
+            self._counts[self.pool.index[name]] = count + self._elsewhere.get(name, 0)
             self._most = float(self._counts.max())
 
     def observe(self, name: str, response_tokens: float, latency_s: float) -> None:

@@ -15,8 +15,8 @@ ENGINE = ROOT / "mixllm_engine"
 # Each may import itself and what stands before it.
 ORDER = [
     "types", "errors", "config", "candidates", "encoding", "prediction", "waiting", "decision", "store", "learning",
-    "following", "crediting", "tracking", "signals", "explanation", "summary", "saving", "router", "calling", "testing",
-    "evaluation", "app",
+    "following", "workers", "crediting", "tracking", "signals", "explanation", "summary", "saving", "router",
+    "calling", "testing", "evaluation", "app",
 ]  # fmt: skip
 
 

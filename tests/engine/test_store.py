@@ -284,7 +284,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     open_store(path).close()
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE mixllm_meta SET value = '99' WHERE name = 'schema_version'")
-    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads versions 1 to 2"):
+    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads versions 1 to 3"):
         open_store(path)
 
 
