@@ -85,6 +85,7 @@ def resolve(candidate: str | Candidate) -> Candidate:
         candidate = Candidate(name=candidate, model=candidate)
     if not isinstance(candidate, Candidate):
         raise CandidateError(f"a candidate is a LiteLLM model name or a Candidate, not {type(candidate).__name__}")
+    _check_types(candidate)
     if not candidate.name.strip() or not candidate.model.strip():
         raise CandidateError(f"a candidate needs a name and a model, got {candidate.name!r} and {candidate.model!r}")
     entry = _map_entry(candidate.model)
@@ -98,6 +99,30 @@ def resolve(candidate: str | Candidate) -> Candidate:
     resolved = dataclasses.replace(candidate, **found)
     _check(resolved)
     return resolved
+
+
+def _check_types(candidate: Candidate) -> None:
+    """Refuse values of other types, as files may hold them, and names that no store can keep."""
+    for name in ("name", "model", "api_base"):
+        value = getattr(candidate, name)
+        if value is None and name == "api_base":
+            continue
+        if not isinstance(value, str) or not _keepable(value):
+            raise CandidateError(f"a candidate's {name} must be plain text, got {value!r}")
+    for name in (*_NUMBERS, "tokens_per_s", "startup_s"):
+        value = getattr(candidate, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+            raise CandidateError(f"candidate {candidate.name!r}: {name}={value!r} must be a number")
+    for capability in CAPABILITIES:
+        value = getattr(candidate, f"supports_{capability}")
+        if value is not None and not isinstance(value, bool):
+            raise CandidateError(f"candidate {candidate.name!r}: supports_{capability}={value!r} must be true or false")
+    if not isinstance(candidate.params, Mapping) or not all(isinstance(name, str) for name in candidate.params):
+        raise CandidateError(f"candidate {candidate.name!r}: params must be a mapping of names to values")
+
+
+def _keepable(text: str) -> bool:
+    return not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _check(candidate: Candidate) -> None:

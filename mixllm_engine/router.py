@@ -24,6 +24,7 @@ from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
+from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
 from mixllm_engine.following import Follower
 from mixllm_engine.learning.learner import Learner
@@ -333,7 +334,15 @@ class Router(Credited):
     # -- keeping -----------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write settings, pool and all that was learned to a folder; keys are never written."""
+        """Write settings, pool and all that was learned to a folder; keys are never written.
+
+        A state that is there already is replaced at once. Several processes may save to one folder: the last one wins.
+
+        Raises
+        ------
+        StateError
+            If it can't be written, or would not load again; the one that is there stays.
+        """
         self.sync()
         with self._lock:
             data = pack(self._learner)
@@ -364,12 +373,19 @@ class Router(Credited):
         Raises
         ------
         StateError
-            If the folder holds no state, or a damaged or foreign one, or one of another encoder.
+            If the folder holds no state, or a damaged or foreign one, or one of another encoder or of quite other
+            candidates than those that are given.
         """
         saved = unpack(snapshot.read(folder))
         pool = saved.candidates if candidates is None else candidates
         router = cls(pool, config=saved.config, store=store, encoder=encoder, seed=seed, clock=clock)
-        saved.teach(router._learner)
+        try:
+            saved.teach(router._learner)
+            saved.check_pool(router._pool)
+        except MixLLMError:
+            if router._store is not store:  # it was opened here
+                router.close()
+            raise
         return router
 
     def close(self) -> None:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from pydantic import ValidationError
 
 from mixllm_engine.candidates import Pool
-from mixllm_engine.config import RouterConfig
+from mixllm_engine.config import FeatureConfig, RouterConfig
 from mixllm_engine.encoding.context import ContextMaker
 from mixllm_engine.errors import CandidateError, StateError
+from mixllm_engine.learning.columns import some
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, Lesson, onboard, teach
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.store import snapshot
 from mixllm_engine.store.base import Store
 from mixllm_engine.types import Candidate
+
+_PARTS: Final = {"format", "version", "encoder", "config", "pool", *Learned().manifest()}
 
 
 def begin(pool: Pool, contexts: ContextMaker, config: RouterConfig, store: Store) -> Learner:
@@ -105,28 +109,60 @@ class Saved:
         """Return what was learned, or raise `StateError` if the learner's encoder or features are others."""
         if self.encoder != learner.encoder:
             raise StateError("the state was learned with another encoder; give that one, or fit anew")
+        if _distinct(self.config.features) != _distinct(learner.config.features):
+            raise StateError(
+                f"the state was learned over the features {_distinct(self.config.features)}, this router has "
+                f"{_distinct(learner.config.features)}; give that configuration, or fit anew"
+            )
         return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
 
     def teach(self, learner: Learner) -> None:
         """Let a learner begin with this, or raise `StateError` if it doesn't fit or is damaged."""
-        learner.start(self.learned(learner))
-        learner.predictor.quality.check()
-        learner.predictor.length.check()
+        try:
+            with np.errstate(all="ignore"):  # what overflows is found right after
+                learner.start(self.learned(learner))
+                learner.predictor.quality.check()
+                learner.predictor.length.check()
+        except np.linalg.LinAlgError as error:
+            raise StateError(f"the learned statistics can't be solved; the state is damaged: {error}") from error
+
+    def check_pool(self, pool: Pool) -> None:
+        """Raise `StateError` if nothing in the state is of any candidate of a pool: it is another router's."""
+        known = {*(candidate.name for candidate in self.candidates), *self.manifest["candidates"]}
+        if known.isdisjoint(pool.names):
+            raise StateError(
+                f"the state is of the candidates {some(sorted(known))}, none of which is among those given "
+                f"({some(pool.names)}): it is another router's; name its folder, or fit anew"
+            )
 
 
 def unpack(data: bytes) -> Saved:
     """Read a state, or raise `StateError`."""
     manifest, tensors = snapshot.decode(data)
+    if unknown := manifest.keys() - _PARTS:
+        raise StateError(f"the state's manifest has parts that are not known: {some(sorted(unknown))}")
     try:
         return Saved(
             encoder=str(manifest["encoder"]),
             config=RouterConfig.model_validate(manifest["config"]),
-            candidates=tuple(Candidate(**fields) for fields in manifest["pool"]),
+            candidates=Pool(_keyless(fields) for fields in manifest["pool"]).candidates,
             manifest=manifest,
             tensors=tensors,
         )
     except (KeyError, TypeError, ValidationError, CandidateError) as error:
         raise StateError(f"the state's manifest lacks a part or holds one that is not allowed: {error!r}") from error
+
+
+def _keyless(fields: Mapping[str, Any]) -> Candidate:
+    if "api_key" in fields:
+        raise CandidateError("a state holds no keys, but this one gives its candidate one")
+    return Candidate(**fields)
+
+
+def _distinct(features: FeatureConfig) -> dict[str, Any]:
+    """Return the settings on which the map from embeddings to contexts depends, besides the encoder."""
+    unused = set() if features.domains == "clusters" else {"clusters", "temperature"}
+    return features.model_dump(exclude=unused)
 
 
 def _portable(candidate: Candidate) -> dict[str, Any]:

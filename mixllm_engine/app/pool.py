@@ -23,9 +23,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from mixllm_engine.errors import CandidateError, ConfigError
+from mixllm_engine.reading import read_file
 from mixllm_engine.types import CAPABILITIES, Candidate
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Candidate) if field.name != "api_key")
+_MOST_BYTES: Final = 2**20  # of a file that a person writes
 _Z: Final = 1.96  # of a normal 95 % interval
 
 PoolOption = Annotated[Path | None, typer.Option("--pool", help="TOML file with [[candidate]] tables.")]
@@ -102,8 +104,8 @@ def read_candidates(models: Sequence[str], pool: Path | None) -> list[str | Cand
     if pool is None:
         return list(models)
     try:
-        tables = tomllib.loads(pool.read_text(encoding="utf-8")).get("candidate")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_file(pool, most_bytes=_MOST_BYTES).decode()).get("candidate")
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: neither UTF-8 nor TOML, or a huge number
         raise CandidateError(f"the pool {str(pool)!r} can't be read: {error}") from error
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
         raise CandidateError(f"the pool {str(pool)!r} has no [[candidate]] tables")

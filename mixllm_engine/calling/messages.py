@@ -95,4 +95,4 @@ def _tokens(message: Mapping[str, Any]) -> int:
 
 def _size(text: str) -> int:
     """Estimate tokens: providers' own tokenizers differ, and a long history must not be tokenised at every turn."""
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+    return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)

@@ -34,7 +34,7 @@ def read_centroids(folder: Path) -> tuple[tuple[str, ...], Matrix]:
         with safe_open(folder / _CENTROIDS, framework="np") as file:
             classes = tuple(json.loads((file.metadata() or {})["classes"]))
             centroids: Matrix = file.get_tensor("centroids").astype(np.float64)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise StateError(f"{_CENTROIDS} in {folder.name!r} is missing or damaged: {error}") from error
     return classes, centroids
 

@@ -132,8 +132,9 @@ class ContextMaker:
                 yield self.features(embeddings), np.concatenate([count for _, count in chunk])
 
     def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
-        counts = np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
-        return self.encoder.encode(texts), counts
+        whole = [_whole(text) for text in texts]
+        counts = np.array([self.encoder.count_tokens(text) for text in whole], dtype=np.float64)
+        return self.encoder.encode(whole), counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
         if text is None or not text.strip():
@@ -142,7 +143,7 @@ class ContextMaker:
             if text in self._latest:
                 self._latest.move_to_end(text)
                 return self._latest[text]
-        found = (self.encoder.encode([text])[0], self.encoder.count_tokens(text))
+        found = (self.encoder.encode([_whole(text)])[0], self.encoder.count_tokens(_whole(text)))
         with self._lock:
             self._latest[text] = found
             if len(self._latest) > _CACHED_TEXTS:
@@ -158,6 +159,11 @@ class ContextMaker:
         if not math.isfinite(norm) or norm == 0.0:
             raise QueryError("the embedding must be finite and not all zero")
         return embedding / norm, 0
+
+
+def _whole(text: str) -> str:
+    """Put ``?`` for halves of characters, which remain where a text was cut by UTF-16 units: they can't be encoded."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _ahead(pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:

@@ -21,11 +21,13 @@ from mixllm_engine.encoding._tag_names import Tags, by_frequency, tag_counts
 from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.errors import ConfigError, TableError
+from mixllm_engine.reading import read_file
 from mixllm_engine.types import Matrix, Vector
 
 _NUMBERS = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)
 _SILHOUETTE_ROWS = 2000
 _RUNS = 10
+_MOST_BYTES = 64 * 2**20  # a person edits the file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +163,10 @@ class Domains:
         """
         path = Path(path)
         try:
-            lines = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+            lines = json.loads(read_file(path, most_bytes=_MOST_BYTES).decode(), object_pairs_hook=list)
         except OSError as error:
             raise ConfigError(f"{path.name} can't be read: {error.strerror}") from error
-        except ValueError as error:  # neither JSON nor UTF-8
+        except (ValueError, RecursionError) as error:  # neither JSON nor UTF-8, or nested without end
             raise ConfigError(f"{path.name} is not valid JSON: {error}") from error
         domains = cls(tags=_merged(path.name, lines))
         if known is not None:

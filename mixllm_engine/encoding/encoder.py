@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.encoding.weights import Weights
+from mixllm_engine.errors import EncoderError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -58,6 +59,11 @@ class OnnxEncoder:
         Longer texts are cut; what a person asks stands at the front.
     threads : int
         Threads for one text. One is best for a server that routes many queries at once.
+
+    Raises
+    ------
+    EncoderError
+        On first use, if a file is missing, not the pinned one, damaged, or of something else than an encoder.
 
     Examples
     --------
@@ -106,13 +112,28 @@ class OnnxEncoder:
         options.inter_op_num_threads = 1
         # A spinning thread pool would burn the other core between queries.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(self.weights.model(), options, providers=["CPUExecutionProvider"])
+        model = self.weights.model()
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no base of their own
+            raise EncoderError(f"model.onnx in {self.weights.folder.name!r} can't be loaded: {error}") from error
+        taken, made = {each.name for each in session.get_inputs()}, session.get_outputs()[0].shape
+        if taken != {"input_ids", "attention_mask"} or len(made) != 2 or not isinstance(made[-1], int):
+            raise EncoderError(
+                f"model.onnx in {self.weights.folder.name!r} takes {sorted(taken)} and makes shape {made}; an encoder "
+                "takes input_ids and attention_mask and makes one embedding of a fixed length for each text"
+            )
+        return session
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_buffer(self.weights.tokenizer())
+        data = self.weights.tokenizer()
+        try:
+            tokenizer = Tokenizer.from_buffer(data)
+        except Exception as error:  # tokenizers raises no class of its own
+            raise EncoderError(f"tokenizer.json in {self.weights.folder.name!r} can't be loaded: {error}") from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
@@ -128,7 +149,10 @@ class OnnxEncoder:
         embeddings = np.empty((len(texts), self.dimension), dtype=np.float32)
         for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
             ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
-            embeddings[row] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+            try:
+                embeddings[row] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+            except Exception as error:  # as above; a tokenizer of another model has other ids
+                raise EncoderError(f"the encoder in {self.weights.folder.name!r} fails on a text: {error}") from error
         return embeddings
 
     def count_tokens(self, text: str) -> int:

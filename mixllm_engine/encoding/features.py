@@ -23,6 +23,7 @@ from mixllm_engine.config import FeatureConfig
 from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.general_prompts import TaggedPrompts, few_prompts, general_domains, tagged_prompts
 from mixllm_engine.encoding.softmax_regression import softmax_regression
+from mixllm_engine.errors import EncoderError
 from mixllm_engine.types import Matrix, Vector
 
 if TYPE_CHECKING:
@@ -161,14 +162,27 @@ def write_general_map(encoder: Encoder, folder: Path) -> None:
 
 
 def stored_map(folder: Path, encoder: Encoder) -> FeatureMap | None:
-    """Return the map that `write_general_map` left in a folder, or None if it is another encoder's."""
-    from safetensors import safe_open
+    """Return the map that `write_general_map` left in a folder, or None if it is another encoder's.
 
-    with safe_open(folder / _FILE, framework="np") as file:
-        if file.metadata()["fingerprint"] != encoder.fingerprint:
-            return None
-        arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-    return FeatureMap(**arrays)
+    Raises
+    ------
+    EncoderError
+        If it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / _FILE, framework="np") as file:
+            if file.metadata()["fingerprint"] != encoder.fingerprint:
+                return None
+            arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+        made = FeatureMap(**arrays)
+        fits = made.components.shape[0] == made.input_dimension == made.domains.shape[1]
+    except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
+        raise EncoderError(f"{_FILE} in {folder.name!r} is missing or damaged: {error!r}") from error
+    if not fits or made.bias.shape != made.domains.shape[:1] or not all(np.isfinite(a).all() for a in arrays.values()):
+        raise EncoderError(f"{_FILE} in {folder.name!r} holds arrays that don't fit; it is damaged")
+    return made
 
 
 def _learned(encoder: Encoder, config: FeatureConfig, prompts: TaggedPrompts) -> FeatureMap:

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from mixllm_engine.errors import EncoderError
+from mixllm_engine.reading import read_file
 
+_MOST_BYTES = 2**31  # an ONNX graph with its weights in one file can't be larger: protobuf's limit
 _PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -93,7 +95,7 @@ def _packaged() -> Weights:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, most_bytes=_MOST_BYTES)
     except OSError as error:
         raise EncoderError(f"the encoder's file {path.name} can't be read: {error.strerror}") from error
 

@@ -105,13 +105,21 @@ class DriftTest:
     @classmethod
     def restore(cls, numbers: Vector, threshold: float) -> DriftTest:
         """Go on where a test stood, or raise `StateError`."""
-        if numbers.shape != (8,):
-            raise StateError("the numbers of a drift test don't fit; the state is damaged")
         test = cls(threshold)
-        values = [float(number) for number in numbers]
+        values = [float(number) for number in checked_numbers(numbers)]
         test._count, test._squares = values[:2]
         test._up, test._down = _Side(*values[2:5]), _Side(*values[5:])
         return test
+
+
+def checked_numbers(numbers: Vector) -> Vector:
+    """Return where a test stands, or raise `StateError` if no test can stand there."""
+    if numbers.shape != (8,):
+        raise StateError("the numbers of a drift test don't fit; the state is damaged")
+    sides = numbers[2:].reshape(2, 3)  # statistic, labels and residuals
+    if not (numbers[:2] >= 0).all() or not (sides[:, :2] >= 0).all() or ((sides[:, 0] > 0) & (sides[:, 1] < 1)).any():
+        raise StateError("the numbers of a drift test can't be right; the state is damaged")
+    return numbers
 
 
 class DriftTests:

@@ -132,11 +132,25 @@ def restore(stored: Mapping[str, Mapping[str, Any]], arrays: Arrays, dimension: 
             labelled = Labelled(
                 quality=from_arrays(arrays, f"labelled/{name}/quality", dimension),
                 length=from_arrays(arrays, f"labelled/{name}/length", dimension),
-                response_tokens=None if tokens is None else float(tokens),
-                weight=float(entry["weight"]),
+                response_tokens=None if tokens is None else _tokens(tokens),
+                weight=_share(entry["weight"]),
             )
         onboarded[str(name)] = Onboarding(prior=prior, labelled=labelled)
     return onboarded
+
+
+def _tokens(value: Any) -> float:
+    tokens = float(value)
+    if not tokens >= 0.0:
+        raise StateError(f"answers of the state have a mean length of {value!r} tokens")
+    return tokens
+
+
+def _share(value: Any) -> float:
+    share = float(value)
+    if not 0.0 <= share <= 1.0:
+        raise StateError(f"labels of the state weigh {value!r}, which must be in [0, 1]")
+    return share
 
 
 def _vector(array: npt.NDArray[np.float64], dimension: int) -> Vector:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,14 @@ from mixllm_engine.decision.budget import SpendCurve
 from mixllm_engine.errors import StateError
 from mixllm_engine.learning import onboarding
 from mixllm_engine.learning._sums import from_arrays, to_arrays
+from mixllm_engine.learning.drift import checked_numbers
 from mixllm_engine.learning.feedback_network import NetworkState
 from mixllm_engine.learning.onboarding import Onboarding
 from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.prediction.mlp import Network, Networks
 from mixllm_engine.prediction.priors import TYPICAL_PROMPT_TOKENS, TYPICAL_RESPONSE_TOKENS
+
+_LAST_POSITION: Final = 2**63 - 1  # of a database's counter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,31 +148,52 @@ class Learned:
     ) -> Learned:
         """Rebuild from manifest and arrays, or raise `StateError` where something is missing or doesn't fit."""
         try:
-            curve = None
-            if manifest["curve"]:
-                curve = SpendCurve(
-                    willingness_to_pay=tensors["curve/willingness_to_pay"],
-                    cost_usd=tensors["curve/cost_usd"],
-                    dearest_usd=float(manifest["dearest_usd"]),
-                )
             typical = Typical(
-                prompt_tokens=float(manifest["typical_prompt_tokens"]),
-                response_tokens={str(n): float(v) for n, v in manifest["typical_response_tokens"].items()},
+                prompt_tokens=_amount(manifest["typical_prompt_tokens"]),
+                response_tokens={str(n): _amount(v) for n, v in manifest["typical_response_tokens"].items()},
             )
-            return cls(
+            learned = cls(
                 quality={n: from_arrays(tensors, f"quality/{n}", dimension) for n in manifest["candidates"]},
                 length={n: from_arrays(tensors, f"length/{n}", dimension) for n in manifest["candidates"]},
-                taught={str(n): float(v) for n, v in manifest.get("taught", {}).items()},
+                taught={str(n): _amount(v) for n, v in manifest.get("taught", {}).items()},
                 onboarded=onboarding.restore(manifest.get("onboarded", {}), tensors, dimension),
                 typical=typical,
-                curve=curve,
+                curve=_curve(manifest, tensors),
                 network=_network(manifest.get("network"), tensors, dimension),
-                drift={str(n): tensors[f"drift/{n}"] for n in manifest.get("drift", ())},
+                drift={str(n): checked_numbers(tensors[f"drift/{n}"]) for n in manifest.get("drift", ())},
                 neural=_neural(manifest.get("neural", {}), tensors, dimension),
-                position={str(n): int(v) for n, v in manifest["position"].items()},
+                position={str(n): _position(v) for n, v in manifest["position"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StateError(f"the state lacks a part or holds one that doesn't fit: {error!r}") from error
+        if unknown := tensors.keys() - learned.tensors().keys():
+            raise StateError(f"the state holds arrays that nothing in it speaks of: {', '.join(sorted(unknown)[:5])}")
+        return learned
+
+
+def _amount(value: Any) -> float:
+    """Return a finite number of at least 0, or raise `ValueError`."""
+    number = float(value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{value!r} must be finite and at least 0")
+    return number
+
+
+def _position(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _LAST_POSITION:
+        raise ValueError(f"{value!r} is no position of a log")
+    return value
+
+
+def _curve(manifest: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[np.float64]]) -> SpendCurve | None:
+    if not manifest["curve"]:
+        return None
+    willingness, cost_usd = tensors["curve/willingness_to_pay"], tensors["curve/cost_usd"]
+    if willingness.ndim != 1 or not willingness.size or cost_usd.shape != willingness.shape:
+        raise StateError(f"the spend curve of the state has shapes {willingness.shape} and {cost_usd.shape}")
+    if not (willingness > 0).all() or not all((np.diff(values) >= 0).all() for values in (willingness, cost_usd)):
+        raise StateError("the spend curve of the state does not rise; the state is damaged")
+    return SpendCurve(willingness_to_pay=willingness, cost_usd=cost_usd, dearest_usd=_amount(manifest["dearest_usd"]))
 
 
 def _network(
