@@ -362,8 +362,9 @@ def test_what_would_not_load_again_is_not_saved(params: dict[str, Any], tmp_path
     with taught() as router:
         router.save(tmp_path)
         before = (tmp_path / FILE).read_bytes()
-        prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}
-        router.add_candidate(Candidate(name="odd", model="m", params=params, **prices))
+        router.add_candidate(
+            Candidate(name="odd", model="m", params=params, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
+        )
         with pytest.raises(StateError, match="can't be saved: .*params of candidates must be plain"):
             router.save(tmp_path)
     assert (tmp_path / FILE).read_bytes() == before
@@ -462,21 +463,26 @@ def _save_often(folder: Path, labels: int) -> None:
 def test_every_load_gets_a_whole_state_whoever_saves_meanwhile(tmp_path: Path) -> None:
     """Each saver's state has a number of labels of its own; a mixture would have another, or be damaged."""
     _save_often(tmp_path, 0)
-    processes = [get_context("fork").Process(target=_save_often, args=(tmp_path, labels)) for labels in (1, 2, 3)]
+    workers = get_context("forkserver")
+    processes = [workers.Process(target=_save_often, args=(tmp_path, labels)) for labels in (1, 2, 3)]
     threads = [threading.Thread(target=_save_often, args=(tmp_path, labels)) for labels in (4, 5)]
-    for each in (*processes, *threads):
-        each.start()
+    for process in processes:
+        process.start()
+    for thread in threads:
+        thread.start()
     seen = set()
     loads = 0
-    while any(each.is_alive() for each in (*processes, *threads)):
+    while any(process.is_alive() for process in processes) or any(thread.is_alive() for thread in threads):
         with load(tmp_path) as router:
             outcomes = sum(sums.count for sums in router._learner.learned().length.values())
             labels = sum(sums.count for sums in router._learner.learned().quality.values())
         assert labels - outcomes == 4.0  # of the table's 9 labels 5 came with a length
         seen.add(labels)
         loads += 1
-    for each in (*processes, *threads):
-        each.join()
+    for thread in threads:
+        thread.join()
+    for process in processes:
+        process.join()
     assert all(process.exitcode == 0 for process in processes)
     assert seen <= {9.0 + labels for labels in range(6)} and len(seen) > 1 and loads > 10
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
