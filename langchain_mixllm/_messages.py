@@ -71,8 +71,10 @@ def _parts(block: Any) -> Iterator[dict[str, Any]]:
         yield {"type": "text", "text": block}
     elif _type_of(block) == "tool_result":
         content = block.get("content") or ()
-        for nested in [content] if isinstance(content, str) else content:
+        for nested in content if isinstance(content, list | tuple) else [content]:
             yield from _parts(nested)
+    elif not isinstance(block, Mapping):
+        return
     elif "text" in block:
         yield {"type": "text", "text": str(block["text"])}
     elif kind := _attachment(block):
@@ -116,7 +118,10 @@ def _rewritten(message: BaseMessage) -> BaseMessage:
 
 def _is_anthropic_image(block: Any) -> bool:
     source = block.get("source") if _type_of(block) == "image" else None
-    return isinstance(source, Mapping) and source.get("type") in ("base64", "url")
+    if not isinstance(source, Mapping):
+        return False
+    needed = {"base64": {"media_type", "data"}, "url": {"url"}}.get(str(source.get("type")))
+    return needed is not None and needed <= source.keys()
 
 
 def _image_url(block: Any) -> dict[str, Any]:

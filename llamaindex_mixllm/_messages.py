@@ -78,7 +78,10 @@ def _content(blocks: Sequence[ContentBlock]) -> str | list[Part] | None:
     parts: list[Part] = []
     for block in blocks:
         if not isinstance(block, CachePoint):
-            parts.extend(_parts(block))
+            try:
+                parts.extend(_parts(block))
+            except (ValueError, OSError) as error:  # LlamaIndex's, where a file is empty, gone or no base64
+                raise QueryError(f"a block of type {type(block).__name__} can't be read: {error}") from error
         elif parts:
             parts[-1] = {**parts[-1], "cache_control": block.cache_control.model_dump()}
     if all(part.keys() == {"type", "text"} for part in parts):
@@ -147,7 +150,10 @@ def _tool_calls(message: ChatMessage) -> list[dict[str, Any]]:
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
         return [_call(block.tool_call_id, block.tool_name, block.tool_kwargs) for block in blocks]
-    return [_foreign_call(call) for call in message.additional_kwargs.get("tool_calls") or ()]
+    calls = message.additional_kwargs.get("tool_calls") or ()
+    if not isinstance(calls, Sequence):
+        raise QueryError(f"tool_calls in additional_kwargs are a list, not {type(calls).__name__}")
+    return [_foreign_call(call) for call in calls]
 
 
 def _foreign_call(call: Any) -> dict[str, Any]:

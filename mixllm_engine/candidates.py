@@ -10,7 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
@@ -107,7 +107,7 @@ def _check_types(candidate: Candidate) -> None:
         value = getattr(candidate, name)
         if value is None and name == "api_base":
             continue
-        if not isinstance(value, str) or not _keepable(value):
+        if not is_plain(value):
             raise CandidateError(f"a candidate's {name} must be plain text, got {value!r}")
     for name in (*_NUMBERS, "tokens_per_s", "startup_s"):
         value = getattr(candidate, name)
@@ -121,8 +121,11 @@ def _check_types(candidate: Candidate) -> None:
         raise CandidateError(f"candidate {candidate.name!r}: params must be a mapping of names to values")
 
 
-def _keepable(text: str) -> bool:
-    return not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text)
+def is_plain(text: object) -> bool:
+    """Tell whether this is a text that every store can keep: no NUL in it, and no half of a character."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _check(candidate: Candidate) -> None:
@@ -184,7 +187,7 @@ class Pool:
 
     def position(self, name: str) -> int:
         """Return a candidate's place in every array, or raise `UnknownCandidateError`."""
-        if name not in self.index:
+        if not isinstance(name, str) or name not in self.index:
             raise UnknownCandidateError(f"unknown candidate {name!r}; the pool has {', '.join(map(repr, self.names))}")
         return self.index[name]
 
@@ -248,17 +251,21 @@ class Pool:
                 reasons[position] = f"context window of {window} tokens is less than the {tokens} needed"
         for need in needs:
             reasons |= self._unable(need)
-        if allow is not None or deny:
+        if allow is not None or not isinstance(deny, tuple) or deny:
             reasons |= self._unwanted(allow, deny)
         return reasons
 
     def _unable(self, need: Capability) -> dict[int, str]:
-        if need not in CAPABILITIES:
+        if not isinstance(need, str) or need not in CAPABILITIES:
             raise QueryError(f"unknown capability {need!r}; allowed: {', '.join(CAPABILITIES)}")
         reason = f"does not support {need} (say supports_{need}=True if it does)"
         return {position: reason for position, c in enumerate(self.candidates) if not c.supports(need)}
 
     def _unwanted(self, allow: Sequence[str] | None, deny: Sequence[str]) -> dict[int, str]:
+        for which, patterns in (("allow", allow), ("deny", deny)):
+            if patterns is not None and (isinstance(patterns, str) or not isinstance(patterns, Sequence | Set)):
+                raise ConfigError(f"{which}={patterns!r} must be a list of names or wildcards")
+        allow, deny = None if allow is None else tuple(allow), tuple(deny or ())
         self._check_patterns((*(allow or ()), *deny))
         reasons = {}
         for position, name in enumerate(self.names):
@@ -270,7 +277,7 @@ class Pool:
 
     def _check_patterns(self, patterns: Sequence[str]) -> None:
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in self.names):
+            if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in self.names):
                 known = ", ".join(map(repr, self.names))
                 raise ConfigError(f"{pattern!r} in allow or deny matches no candidate; the pool has {known}")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, get_args
 from uuid import UUID
 
-from mixllm_engine.errors import FeedbackError
+from mixllm_engine.candidates import is_plain
+from mixllm_engine.errors import FeedbackError, UnknownDecisionError
 from mixllm_engine.learning.rewards import check_label
-from mixllm_engine.store.base import Store
+from mixllm_engine.store.base import Store, unknown_decision
 from mixllm_engine.types import Decision, FeedbackReceipt, Label
 
 Credit = Literal["last", "all", "discounted"]
@@ -36,8 +37,20 @@ def led_to(store: Store, ref: Reference | Sequence[Reference]) -> list[str]:
         return [ref.decision_id]
     if isinstance(ref, str | UUID):
         name = str(ref).removeprefix(_MESSAGE_PREFIX)
+        if not is_plain(name):
+            raise UnknownDecisionError(unknown_decision(name))
         return [name] if _DECISION_ID.fullmatch(name) else list(store.linked(name)) or [name]
-    return list(dict.fromkeys(found for one in ref for found in led_to(store, one)))
+    refs = list(ref) if isinstance(ref, Iterable) else [None]
+    if not all(isinstance(one, str | UUID | Decision) for one in refs):
+        raise FeedbackError(f"{repr(ref)[:80]} is no decision, id, name or list of these: take them from answers")
+    return list(dict.fromkeys(found for one in refs for found in led_to(store, one)))
+
+
+def check_id(decision_id: str) -> str:
+    """Return what may be the id of a decision, or raise `UnknownDecisionError` before a database refuses it."""
+    if not is_plain(decision_id):
+        raise UnknownDecisionError(unknown_decision(decision_id))
+    return decision_id
 
 
 def shares(decisions: int, credit: Credit) -> list[float]:
@@ -48,7 +61,7 @@ def shares(decisions: int, credit: Credit) -> list[float]:
     >>> shares(3, "discounted"), shares(3, "last")
     ([0.25, 0.5, 1.0], [0.0, 0.0, 1.0])
     """
-    if credit not in get_args(Credit):
+    if not isinstance(credit, str) or credit not in get_args(Credit):
         raise FeedbackError(f"credit={credit!r} is none of {', '.join(map(repr, get_args(Credit)))}")
     rate = {"last": 0.0, "all": 1.0, "discounted": _DISCOUNT}[credit]
     return [rate**later for later in reversed(range(decisions))]
@@ -68,7 +81,7 @@ def give(
     UnknownDecisionError
         If a reference leads to no decision in the store.
     """
-    if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY or "\0" in key:
+    if not is_plain(key) or not 1 <= len(key) <= _LONGEST_KEY:
         raise FeedbackError(f"key={key!r} must be a text of 1 to {_LONGEST_KEY} characters that says who judges")
     found = led_to(store, ref)
     if not found:
@@ -99,9 +112,9 @@ class Credited(ABC):
             If the store holds no such decision.
         """
         for name in names:
-            if not 1 <= len(name) <= _LONGEST_NAME or "\0" in name:
-                raise FeedbackError(f"name {name[:40]!r} must be a text of 1 to {_LONGEST_NAME} characters")
-        self._store.link(decision_id, names)
+            if not is_plain(name) or not 1 <= len(name) <= _LONGEST_NAME:
+                raise FeedbackError(f"name {str(name)[:40]!r} must be a text of 1 to {_LONGEST_NAME} characters")
+        self._store.link(check_id(decision_id), names)
 
     def linked(self, *, within_s: float) -> list[str]:
         """Return the names that lead to decisions of the last seconds, for whoever collects feedback on them."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool, resolve
 from mixllm_engine.config import RouterConfig
-from mixllm_engine.crediting import Credited
+from mixllm_engine.crediting import Credited, check_id
 from mixllm_engine.decision.budget import Budget
 from mixllm_engine.decision.maker import DecisionMaker, Request
 from mixllm_engine.encoding.context import ContextMaker
@@ -203,7 +203,7 @@ class Router(Credited):
         UnknownCandidateError
             If the outcome names a candidate that is neither in the pool nor was when it was decided.
         """
-        self.abandoned(decision_id, outcome.candidate)
+        self.abandoned(check_id(decision_id), outcome.candidate)
         now = self._clock()
         known = priced(outcome, self._pool, lambda: self._store.decision(decision_id).decision.scores)
         self._store.add_outcome(decision_id, known, now)
@@ -319,7 +319,9 @@ class Router(Credited):
 
     def explain(self, decision_id: str) -> Explanation:
         """Say why a candidate was chosen, or raise `UnknownDecisionError`."""
-        return Explanation(record=self._store.decision(decision_id), outcomes=tuple(self._store.outcomes(decision_id)))
+        return Explanation(
+            record=self._store.decision(check_id(decision_id)), outcomes=tuple(self._store.outcomes(decision_id))
+        )
 
     def stats(self) -> dict[str, Any]:
         """Count what was decided, observed and learned, in all and by candidate; brings in the log first.

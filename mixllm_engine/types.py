@@ -5,10 +5,9 @@ All are frozen and keyword-only; units stand in the names (``_usd``, ``_s``, ``_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,8 @@ Matrix = npt.NDArray[np.float64]
 
 Capability = Literal["tools", "json_schema", "images", "pdf", "audio"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+
+_LARGEST: Final = 1e15  # seconds, tokens or dollars of one call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,12 +245,16 @@ class Outcome:
     error: ErrorKind | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no provider can mean, and keep no text of a provider."""
-        if self.error is not None and self.error not in get_args(ErrorKind):
+        """Refuse numbers that no provider can mean, with a `ValueError`, and keep no text of a provider."""
+        if not isinstance(self.candidate, str):
+            raise ValueError(f"candidate={self.candidate!r} is no name of a candidate")
+        if self.error is not None and (not isinstance(self.error, str) or self.error not in get_args(ErrorKind)):
             object.__setattr__(self, "error", "other")
         for name in ("latency_s", "first_token_s", "prompt_tokens", "response_tokens", "cached_tokens", "cost_usd"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if isinstance(value, np.number):
+                object.__setattr__(self, name, value := value.item())
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= _LARGEST):
                 raise ValueError(f"{name}={value!r} is not a finite number of at least 0; leave it None if unknown")
 
 

@@ -39,7 +39,7 @@ def query_from_messages(
     Raises
     ------
     QueryError
-        If no message has any text or attachment.
+        If no message has any text or attachment, or something is of another form.
 
     Examples
     --------
@@ -47,20 +47,24 @@ def query_from_messages(
     >>> query.text, query.prompt_tokens
     ('Hello?', 13)
     """
-    texts = [(message.get("role"), text) for message in messages if (text := _text(message)).strip()]
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        raise QueryError(f"messages must be a list of mappings with role and content, got {type(messages).__name__}")
+    if tools is not None and not isinstance(tools, Sequence):
+        raise QueryError(f"tools must be a list, got {type(tools).__name__}")
+    texts = [(str(message.get("role")), text) for message in messages if (text := _text(message)).strip()]
     asked = [text for role, text in texts if role == "user"] or [text for _, text in texts]
     asked = asked or sorted(_needs(messages))  # an attachment without a word: its kind is all that is known
     if not asked:
         raise QueryError("no message has any text: there is nothing to route")
     needs = _needs(messages) | _format_needs(response_format)
-    if tools or any(message.get("role") == "tool" or message.get("tool_calls") for message in messages):
+    if tools or any(str(message.get("role")) == "tool" or message.get("tool_calls") for message in messages):
         needs.add("tools")
     return Query(
         text=asked[-1],
         needs=sorted(needs),
         prompt_tokens=sum(_tokens(message) for message in messages) + _size(str(list(tools)) if tools else ""),
         max_output_tokens=max_output_tokens,
-        in_tool_loop=messages[-1].get("role") == "tool",
+        in_tool_loop=str(messages[-1].get("role")) == "tool",
     )
 
 
@@ -70,11 +74,14 @@ def _blocks(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {"type": "text", "text": content}
     elif isinstance(content, Sequence):
         for block in content:
+            if not isinstance(block, str | Mapping):
+                raise QueryError(f"a part of a message's content is a text or a mapping, not {type(block).__name__}")
             yield {"type": "text", "text": block} if isinstance(block, str) else block
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    return "\n".join(str(block.get("text") or "") for block in _blocks(message) if block.get("type") == "text")
+    blocks = (block.get("text") for block in _blocks(message) if str(block.get("type")) == "text")
+    return "\n".join(str(text) for text in blocks if text is not None)
 
 
 def _needs(messages: Sequence[Mapping[str, Any]]) -> set[Capability]:
@@ -83,12 +90,14 @@ def _needs(messages: Sequence[Mapping[str, Any]]) -> set[Capability]:
 
 
 def _format_needs(response_format: Any) -> set[Capability]:
-    plain = response_format is None or (isinstance(response_format, Mapping) and response_format.get("type") == "text")
+    plain = response_format is None or (
+        isinstance(response_format, Mapping) and str(response_format.get("type")) == "text"
+    )
     return set() if plain else {"json_schema"}
 
 
 def _tokens(message: Mapping[str, Any]) -> int:
-    attachments = sum(block.get("type") in _ATTACHMENTS for block in _blocks(message))
+    attachments = sum(str(block.get("type")) in _ATTACHMENTS for block in _blocks(message))
     calls = str(message["tool_calls"]) if message.get("tool_calls") else ""
     return _TOKENS_PER_MESSAGE + _TOKENS_PER_ATTACHMENT * attachments + _size(_text(message)) + _size(calls)
 

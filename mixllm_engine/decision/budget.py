@@ -40,6 +40,7 @@ SPEND_SHARE: Mapping[BudgetWord, float] = {
 }
 
 _GRID = np.logspace(-4, 4, 97)
+_LONGEST_S = 1e12  # longer waits are as long for everybody, and products of them may overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +109,26 @@ def check_willingness(willingness_to_pay: float) -> float:
     return _number(willingness_to_pay, "willingness_to_pay")
 
 
+def check_wait(max_wait_s: float) -> float:
+    """Return a longest wait above 0 (infinity is allowed: no matter how long), or raise `ConfigError`."""
+    if isinstance(max_wait_s, float) and math.isinf(max_wait_s) and max_wait_s > 0:
+        return max_wait_s
+    number = _number(max_wait_s, "max_wait_s")
+    if number == 0:
+        raise ConfigError(f"max_wait_s={max_wait_s!r} must be above 0 seconds; leave it out for the default")
+    return min(number, _LONGEST_S)
+
+
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise ConfigError(f"{name}={value!r} must be a number")
-    if not (math.isfinite(value) and value >= 0):
+    try:
+        number = float(value)
+    except OverflowError:  # of a huge int
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
         raise ConfigError(f"{name}={value!r} must be finite and at least 0")
-    return float(value)
+    return number
 
 
 class Pace(NamedTuple):

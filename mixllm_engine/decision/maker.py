@@ -14,7 +14,7 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import ExplorationConfig, RouterConfig
-from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_willingness
+from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_wait, check_willingness
 from mixllm_engine.decision.choice import Choice, choose, first, rank
 from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
@@ -125,6 +125,8 @@ class DecisionMaker:
     ) -> Decision:
         """Choose a candidate for one query at time `now`; `feedback` is kappa s_df of every candidate."""
         budget, willingness = self._willingness(request, reference_cost_usd)
+        if request.session is not None and not isinstance(request.session, str):
+            raise ConfigError(f"session={request.session!r} must be a text that names the conversation")
         stay = self.sessions.get(request.session)
         prices = input_price(self.pool, stay, context.prompt_tokens)
         prediction = predictor.predict(context.features, context.prompt_tokens, prices)
@@ -186,11 +188,7 @@ class DecisionMaker:
     def _max_wait_s(self, request: Request) -> float | None:
         if request.max_wait_s is None:
             return self.config.decision.max_wait_s
-        if not request.max_wait_s > 0:
-            raise ConfigError(
-                f"max_wait_s={request.max_wait_s!r} must be above 0 seconds; leave it out for the default"
-            )
-        return request.max_wait_s
+        return check_wait(request.max_wait_s)
 
     def _excluded(self, context: Context, request: Request, now: float) -> dict[int, str]:
         """Return who may not answer; a pause alone never leaves nobody."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ Made = TypeVar("Made")
 _BATCH = 64
 _BATCHES_IN_CHUNK = 16
 _CACHED_TEXTS = 512
+_MOST_TOKENS: Final = 10**12  # far beyond any window, and small enough for any arithmetic
 
 
 class Context(NamedTuple):
@@ -88,11 +89,15 @@ class ContextMaker:
         if isinstance(query.needs, str):
             raise QueryError(f"needs must be a list of capabilities, got the text {query.needs!r}")
         embedding, counted = self._encoded(query.text) if query.embedding is None else self._checked(query.embedding)
-        prompt_tokens = counted if query.prompt_tokens is None else query.prompt_tokens
-        if prompt_tokens < 0 or (query.max_output_tokens or 0) < 0:
-            raise QueryError("prompt_tokens and max_output_tokens must be at least 0")
-        features, longest = self.features(embedding), int(query.max_output_tokens or 0)
-        return Context(embedding, features, int(prompt_tokens), longest, frozenset(query.needs), query.in_tool_loop)
+        prompt_tokens = counted if query.prompt_tokens is None else _tokens(query.prompt_tokens, "prompt_tokens")
+        longest = 0 if query.max_output_tokens is None else _tokens(query.max_output_tokens, "max_output_tokens")
+        if not isinstance(query.in_tool_loop, bool):
+            raise QueryError(f"in_tool_loop must be True or False, got {query.in_tool_loop!r}")
+        try:
+            needs = frozenset(query.needs)
+        except TypeError as error:
+            raise QueryError(f"needs must be a list of capabilities, got {query.needs!r}") from error
+        return Context(embedding, self.features(embedding), prompt_tokens, longest, needs, query.in_tool_loop)
 
     def many(self, texts: Sequence[str]) -> tuple[Matrix, Vector]:
         """Return the contexts, shape (n, k), and the lengths in tokens, shape (n,), of many texts."""
@@ -137,6 +142,8 @@ class ContextMaker:
         return self.encoder.encode(whole), counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
+        if text is not None and not isinstance(text, str):
+            raise QueryError(f"a query's text is a str, not {type(text).__name__}")
         if text is None or not text.strip():
             raise QueryError("the query is empty: give some text, or an embedding by the router's own encoder")
         with self._lock:
@@ -151,7 +158,10 @@ class ContextMaker:
         return found
 
     def _checked(self, given: npt.ArrayLike) -> tuple[npt.NDArray[np.floating], int]:
-        embedding = np.asarray(given, dtype=np.float64)
+        try:
+            embedding = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise QueryError(f"the embedding must be an array of numbers: {error}") from error
         if embedding.shape != (self.features.input_dimension,):
             expected = self.features.input_dimension
             raise QueryError(f"the embedding has shape {embedding.shape}, this router's encoder makes ({expected},)")
@@ -159,6 +169,14 @@ class ContextMaker:
         if not math.isfinite(norm) or norm == 0.0:
             raise QueryError("the embedding must be finite and not all zero")
         return embedding / norm, 0
+
+
+def _tokens(given: Any, name: str) -> int:
+    if type(given) is int and 0 <= given <= _MOST_TOKENS:
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not 0 <= given <= _MOST_TOKENS:
+        raise QueryError(f"{name}={given!r} must be a number of tokens, from 0 to {_MOST_TOKENS}")
+    return int(given)
 
 
 def _whole(text: str) -> str:

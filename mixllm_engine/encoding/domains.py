@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixllm_engine.candidates import is_plain
 from mixllm_engine.encoding._tag_names import Tags, by_frequency, tag_counts
 from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.encoder import Encoder
@@ -53,6 +54,8 @@ class Domains:
         for domain, tags in self.tags.items():
             if not domain.strip() or not tags or not all(tag.strip() for tag in tags):
                 raise ConfigError(f"domain {domain!r} needs a name and at least one tag, and no tag may be empty")
+            if not all(map(is_plain, (domain, *tags))):
+                raise ConfigError(f"domain {domain!r} or one of its tags holds NUL or half a character")
         places = Counter(tag for tags in self.tags.values() for tag in tags)
         twice = sorted(tag for tag, count in places.items() if count > 1)
         if twice:

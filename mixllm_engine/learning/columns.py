@@ -62,7 +62,7 @@ class Columns:
         )
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return isinstance(name, str) and name in self.names
 
     def find(self, name: str) -> str | None:
         """Find a column by its name, or by its name with a suffix that says which tokenizer counted."""
@@ -141,9 +141,12 @@ def _open_file(path: Path) -> Columns:
         raise TableError('reading files needs pyarrow: pip install "mixllm[evaluate]"') from error
 
     def column(name: str) -> list[Any]:
-        with parquet.ParquetFile(path) as file:
-            values: list[Any] = file.read([name]).column(0).to_pylist()
-            return values
+        try:
+            with parquet.ParquetFile(path) as file:
+                values: list[Any] = file.read([name]).column(0).to_pylist()
+                return values
+        except (OSError, UnicodeError, ArrowException) as error:
+            raise TableError(f"column {name!r} of {path.name!r} can't be read: {error}") from error
 
     suffix = path.suffix.lower()
     if suffix not in {".parquet", ".csv"}:
@@ -153,5 +156,5 @@ def _open_file(path: Path) -> Columns:
             # prompts have line breaks
             return Columns.of(csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True)))
         return Columns(parquet.read_schema(path).names, column)
-    except (OSError, ArrowException) as error:
+    except (OSError, UnicodeError, ArrowException) as error:
         raise TableError(f"{path.name!r} can't be read as a table: {error}") from error

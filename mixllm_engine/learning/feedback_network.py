@@ -77,6 +77,8 @@ class NetworkState:
         }
         if {name: array.shape for name, array in self.arrays.items()} != shapes:
             raise StateError(f"the feedback network has other shapes than the {dimension} features need")
+        if len({name for name in self.names if isinstance(name, str)}) < rows:
+            raise StateError("the feedback network is of candidates whose names are no texts, or not unique")
 
 
 class FeedbackNetwork:

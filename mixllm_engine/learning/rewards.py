@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def check_reward(reward: Any) -> float:
     """
     if isinstance(reward, np.generic):
         reward = reward.item()
-    if not isinstance(reward, int | float) or not math.isfinite(reward) or not 0.0 <= reward <= 1.0:
+    if not isinstance(reward, int | float) or not 0.0 <= reward <= 1.0:
         raise FeedbackError(
             f"reward={reward!r} must be a number in [0, 1]: 1 for a good answer, 0 for a bad one; "
             "scale stars or points first, for example (stars - 1) / 4"

@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import sqlalchemy as sa
 
 from mixllm_engine.errors import StoreError
@@ -25,6 +26,7 @@ from mixllm_engine.store.base import Store
 from mixllm_engine.store.engines import wait_to_prepare
 from mixllm_engine.store.files import replacing
 from mixllm_engine.store.sql import SqlStore
+from mixllm_engine.types import Outcome, Score
 
 _FORMAT: Final = "mixllm-log"
 _BATCH: Final = 1000
@@ -165,10 +167,18 @@ def _parsed(line: bytes, name: str) -> Any:
 
 
 def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[sa.Table, dict[str, Any]]]:
+    lengths: dict[str, int] = {}  # of the embeddings, by encoder
     for line in lines:
         match _parsed(line, name):
             case [str(table), dict(row)] if table in _TABLES:
-                yield _TABLES[table], _checked_row(_TABLES[table], row, name)
+                checked = _checked_row(_TABLES[table], row, name)
+                if not _MEANT.get(table, lambda _: True)(checked):
+                    raise StoreError(f"{name!r} is damaged: a row of {table} holds what no decision or feedback can be")
+                if table == schema.decisions.name:
+                    length = len(checked["embedding"])
+                    if lengths.setdefault(checked["encoder"], length) != length:
+                        raise StoreError(f"{name!r} is damaged: one encoder made embeddings of several lengths")
+                yield _TABLES[table], checked
             case _:
                 raise StoreError(f"{name!r} is damaged: a line is not a row of a table")
 
@@ -192,6 +202,42 @@ def _checked_value(column: sa.Column[Any], value: Any, name: str) -> Any:
     if type(value) is (float if isinstance(column.type, sa.Float) else column.type.python_type):
         return value
     raise StoreError(f"{name!r} is damaged: {column} is of the type {type(value).__name__}")
+
+
+def _is_decision(row: Mapping[str, Any]) -> bool:
+    embedding, scores = row["embedding"], row["scores"]
+    if not embedding or len(embedding) % 2 or not np.isfinite(np.frombuffer(embedding, dtype=np.float16)).all():
+        return False
+    if not isinstance(row["ranking"], list) or not all(isinstance(name, str) for name in row["ranking"]):
+        return False
+    if not isinstance(scores, dict) or not all(isinstance(score, dict) for score in scores.values()):
+        return False
+    return all(score.keys() <= _SCORE_FIELDS for score in scores.values()) and 0.0 <= row["propensity"] <= 1.0
+
+
+def _is_outcome(row: Mapping[str, Any]) -> bool:
+    try:
+        Outcome(**{name: row[name] for name in _OUTCOME_FIELDS})
+    except ValueError:
+        return False
+    return True
+
+
+def _is_label(row: Mapping[str, Any]) -> bool:
+    values = [row[name] for name in ("reward", "before", "after") if row.get(name) is not None]
+    weights = [row[name] for name in ("weight", "before_weight", "after_weight") if row.get(name) is not None]
+    paired = (row.get("before") is None) == (row.get("before_weight") is None)
+    return paired and all(0.0 <= value <= 1.0 for value in values) and all(0.0 < weight <= 1.0 for weight in weights)
+
+
+_SCORE_FIELDS: Final = Score.__dataclass_fields__.keys()
+_OUTCOME_FIELDS: Final = tuple(Outcome.__dataclass_fields__)
+_MEANT: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
+    schema.decisions.name: _is_decision,
+    schema.outcomes.name: _is_outcome,
+    schema.feedback.name: _is_label,
+    schema.feedback_log.name: _is_label,
+}
 
 
 def _fill(

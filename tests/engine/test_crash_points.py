@@ -310,7 +310,10 @@ WRITES: dict[str, tuple[Callable[[Router, str], object], dict[str, int]]] = {
         lambda router, known: router.feedback(known, 0.5, key=os.urandom(8).hex()),
         {"mixllm_feedback": 1, "mixllm_feedback_log": 1},
     ),
-    "replace": (lambda router, known: router.feedback(known, int.from_bytes(os.urandom(2)) / 2**16), {"mixllm_feedback_log": 1}),
+    "replace": (
+        lambda router, known: router.feedback(known, int.from_bytes(os.urandom(2)) / 2**16),
+        {"mixllm_feedback_log": 1},
+    ),
     "link": (lambda router, known: router.link(known, *(os.urandom(8).hex() for _ in range(3))), {"mixllm_links": 3}),
     "fit": (lambda router, _: router.fit(TABLE, progress=False), {"mixllm_states": 1}),
 }  # fmt: skip
