@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -113,10 +114,8 @@ class OnnxEncoder:
         # A spinning thread pool would burn the other core between queries.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model = self.weights.model()
-        try:
+        with self._failing("model.onnx can't be loaded"):
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no base of their own
-            raise EncoderError(f"model.onnx in {self.weights.folder.name!r} can't be loaded: {error}") from error
         taken, made = {each.name for each in session.get_inputs()}, session.get_outputs()[0].shape
         if taken != {"input_ids", "attention_mask"} or len(made) != 2 or not isinstance(made[-1], int):
             raise EncoderError(
@@ -130,10 +129,8 @@ class OnnxEncoder:
         from tokenizers import Tokenizer
 
         data = self.weights.tokenizer()
-        try:
+        with self._failing("tokenizer.json can't be loaded"):
             tokenizer = Tokenizer.from_buffer(data)
-        except Exception as error:  # tokenizers raises no class of its own
-            raise EncoderError(f"tokenizer.json in {self.weights.folder.name!r} can't be loaded: {error}") from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
@@ -147,17 +144,25 @@ class OnnxEncoder:
         with self._lock:  # two threads must not both load; the loaded objects are thread-safe
             tokenizer, session = self._tokenizer, self._session
         embeddings = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
-            ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
-            try:
+        with self._failing("a text can't be encoded"):
+            for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
+                ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
                 embeddings[row] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
-            except Exception as error:  # as above; a tokenizer of another model has other ids
-                raise EncoderError(f"the encoder in {self.weights.folder.name!r} fails on a text: {error}") from error
         return embeddings
 
     def count_tokens(self, text: str) -> int:
         """Count word pieces, without the two marks of a sentence."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        tokenizer = self._tokenizer
+        with self._failing("the tokens of a text can't be counted"):
+            return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    @contextmanager
+    def _failing(self, how: str) -> Iterator[None]:
+        """Turn errors over foreign files into ours; neither onnxruntime's nor tokenizers' have a base of their own."""
+        try:
+            yield
+        except Exception as error:
+            raise EncoderError(f"{how}, with the encoder in {self.weights.folder.name!r}: {error}") from error
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Keep the first tokens and the closing mark."""

@@ -172,7 +172,7 @@ def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[sa.Table, dict[st
         match _parsed(line, name):
             case [str(table), dict(row)] if table in _TABLES:
                 checked = _checked_row(_TABLES[table], row, name)
-                if not _MEANT.get(table, lambda _: True)(checked):
+                if table in _MEANT and not _MEANT[table](checked):
                     raise StoreError(f"{name!r} is damaged: a row of {table} holds what no decision or feedback can be")
                 if table == schema.decisions.name:
                     length = len(checked["embedding"])

@@ -192,7 +192,7 @@ def watch_databases(point: Point) -> None:
 
     for name in ("before_cursor_execute", "after_cursor_execute"):
         sa.event.listen(sa.Engine, name, statement)
-    commit = DefaultDialect.do_commit
+    commit: Any = DefaultDialect.do_commit
 
     def watched(dialect: DefaultDialect, connection: Any) -> None:
         point()
@@ -215,6 +215,11 @@ def dump(url: str) -> Dump:
             columns = tuple(sorted(rows.keys()))
             found[name] = (columns, sorted((tuple(row[c] for c in columns) for row in rows.mappings()), key=repr))
         return found
+
+
+def named(found: Dump, table: str) -> list[dict[str, Any]]:
+    columns, rows = found[table]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def make_older(url: str) -> None:
@@ -344,10 +349,8 @@ def test_a_write_that_is_killed_is_there_in_full_or_not_at_all(
         assert changed in ({}, more), f"a part only: {changed}"
         found.append(bool(changed))
         # What the log says last is what stands.
-        columns, rows = there["mixllm_feedback_log"]
-        last = dict(zip(columns, max(rows, key=lambda row: row[columns.index("sequence")]), strict=True))
-        columns, rows = there["mixllm_feedback"]
-        standing = {row[columns.index("key")]: row[columns.index("reward")] for row in rows}
+        last = max(named(there, "mixllm_feedback_log"), key=lambda row: int(row["sequence"]))
+        standing = {row["key"]: row["reward"] for row in named(there, "mixllm_feedback")}
         assert standing[last["key"]] == last["reward"]
         assert through <= found[-1]
     assert set(found) == {False, True}, found

@@ -322,7 +322,7 @@ def people_targets(folder: Path) -> dict[str, tuple[st.SearchStrategy[Any], Prop
 
 # -- encoders --------------------------------------------------------------------------------------------------------
 
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "version": "1.0",
     "truncation": None,
     "padding": None,
@@ -581,7 +581,7 @@ def llamaindex_targets(_: Path) -> dict[str, tuple[st.SearchStrategy[Any], Prope
     from llamaindex_mixllm._messages import to_openai
 
     router = tiny_router(config=SMALL)
-    blocks = {
+    blocks: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "TextBlock": {"text": WORDS},
         "ImageBlock": {"image": st.binary(max_size=20), "image_mimetype": WORDS, "detail": WORDS},
         "AudioBlock": {"audio": st.binary(max_size=20), "format": WORDS},
