@@ -175,7 +175,7 @@ def _tokens(given: Any, name: str) -> int:
     if type(given) is int and 0 <= given <= _MOST_TOKENS:
         return given
     if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not 0 <= given <= _MOST_TOKENS:
-        raise QueryError(f"{name}={given!r} must be a number of tokens, from 0 to {_MOST_TOKENS}")
+        raise QueryError(f"{name}={given!r} must be a number of tokens, at least 0 and at most {_MOST_TOKENS}")
     return int(given)
 
 

@@ -89,6 +89,8 @@ def import_log(path: str | PathLike[str], store: Store) -> dict[str, int]:
         If the store is one in memory or not empty, or the file is damaged, incomplete, of another version, or something
         else.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise StoreError(f"{str(path)!r} is no regular file; a log is imported from one that was exported")
     try:
         with Path(path).open("rb") as file:
             lines = _checked_lines(file, str(path))

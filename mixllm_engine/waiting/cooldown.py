@@ -111,9 +111,7 @@ class Cooldowns:
         """Take note of what the other workers met, in place of what they told before; the longest pause counts."""
         self._elsewhere = {}
         met = [item for pauses in told for item in pauses.items()]
-        for name, pause in sorted(
-            (item for pauses in told for item in pauses.items()), key=lambda item: item[1].left_s
-        ):
+        for name, pause in sorted(met, key=lambda item: item[1].left_s):
             self._elsewhere[name] = _Pause(since=now, length_s=pause.left_s, failures=1, cause=pause.cause)
 
     def _reason(self, pause: _Pause, now: float) -> str | None:

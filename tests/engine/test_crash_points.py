@@ -184,14 +184,16 @@ def place(kind: str, request: pytest.FixtureRequest) -> str:
 
 
 def watch_databases(point: Point) -> None:
-    """Put points before and after every statement that writes, and every commit; for a child, as above."""
+    """Put points before every statement that writes, and around every commit; for a child, as above.
+
+    Nothing is written between a statement and the next one: behind the one is before the other.
+    """
 
     def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
         if words.lstrip()[:6].upper() not in ("SELECT", "PRAGMA"):
             point()
 
-    for name in ("before_cursor_execute", "after_cursor_execute"):
-        sa.event.listen(sa.Engine, name, statement)
+    sa.event.listen(sa.Engine, "before_cursor_execute", statement)
     commit: Any = DefaultDialect.do_commit
 
     def watched(dialect: DefaultDialect, connection: Any) -> None:
@@ -262,7 +264,7 @@ def test_a_migration_that_is_killed_is_done_in_full_or_not_at_all(kind: str, req
             reset(url)
             make_older(url)
     assert found[0] is False and found[-1] is True
-    assert len(found) > 2 * 7  # at least around each step of the migration, and the commit
+    assert len(found) > 8  # at least before each step of the migration, and around the commit
 
 
 def reset(url: str) -> None:
