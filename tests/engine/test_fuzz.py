@@ -41,7 +41,7 @@ from mixllm_engine.store.transfer import export_log, import_log
 from mixllm_engine.testing import HashingEncoder, tiny_router
 
 TOTAL_S = float(os.environ.get("MIXLLM_TEST_FUZZ_S", "60"))
-SLOWEST_S = 5.0
+SLOWEST_S = 20.0
 MOST_MORE_MIB = 600.0
 
 NONE = FeatureConfig(domains="none", components=3)
