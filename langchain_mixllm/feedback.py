@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from langchain_mixllm._runs import OPEN_RUNS, decisions_in
 from langchain_mixllm._sessions import thread_of
 from mixllm_engine import Router
-from mixllm_engine.router import HasRouter, router_of
+from mixllm_engine.holders import HasRouter, router_of
 from mixllm_engine.signals import Rules, Signal, SignalLog
 
 _MOST_THREADS = 10_000

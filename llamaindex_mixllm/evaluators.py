@@ -15,7 +15,7 @@ from llama_index.core.evaluation.correctness import CorrectnessEvaluator
 from llamaindex_mixllm.feedback import references
 from mixllm_engine import ConfigError, FeedbackError, FeedbackReceipt, Router
 from mixllm_engine.crediting import Credit
-from mixllm_engine.router import HasRouter, router_of
+from mixllm_engine.holders import HasRouter, router_of
 from mixllm_engine.tracking import untracked
 
 Scale = Callable[[float], float]

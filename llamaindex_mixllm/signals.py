@@ -18,7 +18,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from llamaindex_mixllm._events import MixLLMRoutingEvent
 from mixllm_engine import Router
-from mixllm_engine.router import HasRouter, router_of
+from mixllm_engine.holders import HasRouter, router_of
 from mixllm_engine.signals import Rules, Signal, SignalLog
 
 

@@ -193,6 +193,17 @@ class StorageConfig(_Frozen):
     queue: int = Field(
         default=10_000, ge=1, description="How many entries may wait; further ones are lost, and counted in stats()."
     )
+    keep_s: Positive | None = Field(
+        default=None,
+        description="Decisions older than this are dropped, with what belongs to them, once a stored state knows what "
+        "they taught; feedback for them is refused from then on. None = never.",
+    )
+    keep_decisions: int | None = Field(
+        default=None, ge=1, description="Keep no more decisions than this, of each encoder: the newest. None = all."
+    )
+    keep_prompts_s: Positive | None = Field(
+        default=None, description="Keep the texts of prompts for so long. None = they are never stored."
+    )
 
 
 class RouterConfig(_Frozen):

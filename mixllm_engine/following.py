@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakSet, ref
 
-from mixllm_engine.errors import StoreError
+from mixllm_engine.errors import StateError, StoreError
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.store.base import Store
 
@@ -27,8 +27,8 @@ class Follower:
     ----------
     store : Store
         The log.
-    learner : callable
-        Returns the learner, which is made when it is first needed.
+    begin : callable
+        Makes a learner that begins with what the store keeps.
     lock : threading.RLock
         Guards the learner.
     interval_s : float
@@ -40,13 +40,14 @@ class Follower:
     def __init__(
         self,
         store: Store,
-        learner: Callable[[], Learner],
+        begin: Callable[[], Learner],
         lock: threading.RLock,
         interval_s: float,
         chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
-        self._learner = learner
+        self._begin_learner = begin
+        self._known: Learner | None = None
         self.lock = lock
         self._interval_s = interval_s
         self._chores = chores
@@ -61,6 +62,14 @@ class Follower:
         self.turn = threading.RLock()  # taken before the router's, never while it is held
         self._thread: threading.Thread | None = None
 
+    @property
+    def learner(self) -> Learner:
+        """The learned state; made on first use, because the features need the encoder."""
+        if self._known is None:
+            with self.lock:
+                self._known = self._known or self._begin_learner()
+        return self._known
+
     def catch_up(self) -> int:
         """Bring in what the log holds by now, whoever wrote it; returns the number of rows.
 
@@ -74,16 +83,40 @@ class Follower:
             if self._begun > begun:  # another thread has begun, and ended, since this one asked
                 return 0
             self._begun += 1
-            learner, folded, more = self._learner(), 0, True
-            while more:
-                news = learner.news(self._store)
+            return self._read(self.learner)
+
+    def _read(self, learner: Learner) -> int:
+        folded, more = 0, True
+        while more:
+            news = learner.news(self._store)
+            with self.lock:
+                folded += learner.fold(news)
+            more = news.more
+        return folded
+
+    def renew(self) -> None:
+        """Begin anew where another worker has changed what the log begins with, by a table or by dropping old rows.
+
+        Until the new learner has read the log, decisions are made with the old one.
+        """
+        with self.turn:
+            older = self.learner
+            if self._store.state_number(older.encoder) != older.based_on:
+                newer = self._begin_learner()
+                self._read(newer)
                 with self.lock:
-                    folded += learner.fold(news)
-                more = news.more
-            return folded
+                    newer.follows(older)
+                    self._known = newer
 
     def keep_up(self) -> int:
-        """Catch up, and do the chores; returns the number of rows. Raises `StoreError` as `catch_up` does."""
+        """Catch up with everything, and do the chores; returns the number of rows.
+
+        Raises
+        ------
+        StoreError
+            If the store can't be reached; `StateError` if what it keeps is damaged.
+        """
+        self.renew()
         rows = self.catch_up()
         for chore in self._chores:
             chore()
@@ -96,7 +129,7 @@ class Follower:
     def _try(self, work: Callable[[], int]) -> None:
         try:
             work()
-        except StoreError as error:
+        except (StoreError, StateError) as error:
             if not self._behind:
                 _log.warning("what was written lately is learned later: %s", error)
             self._behind = True

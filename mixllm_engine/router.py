@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from mixllm_engine.learning.offline import FitReport, fit
 from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
+from mixllm_engine.retention import Retention, kept_prompt
 from mixllm_engine.saving import begin, pack, relearn, unpack, welcome
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.base import DecisionRecord, Store
@@ -40,20 +41,6 @@ from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, Outcome, Query
 from mixllm_engine.waiting.calls import Calls
 from mixllm_engine.workers import Workers
-
-
-class HasRouter(Protocol):
-    """A model, selector or middleware over a router."""
-
-    @property
-    def router(self) -> Router:
-        """Who decides and learns."""
-        ...
-
-
-def router_of(given: Router | HasRouter) -> Router:
-    """Return a router, or that of what is made over one."""
-    return given if isinstance(given, Router) else given.router
 
 
 class Router(Credited):
@@ -94,10 +81,14 @@ class Router(Credited):
         self._lock = threading.RLock()
         self._maker.draws = dict(self._store.exploring_draws())
         self._calls = Calls(self._maker.load, self._maker.cooldowns)
-        self._known: Learner | None = None
         interval_s = self.config.sync_interval_s
         self._workers = Workers(self._store, self._maker, self._lock, interval_s, clock)
-        self._follower = Follower(self._store, lambda: self._learner, self._lock, interval_s, [self._workers.exchange])
+        self._retention = Retention(self._store, self.config.storage, clock)
+        chores = (self._workers.exchange, lambda: self._retention.look(self._follower))
+        self._follower: Follower = Follower(self._store, self._begin, self._lock, interval_s, chores)
+
+    def _begin(self) -> Learner:
+        return begin(self._pool, self._contexts, self.config, self._store)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +160,7 @@ class Router(Credited):
                 encoder=learner.encoder,
                 policy=learner.version,
                 prompt_tokens=context.prompt_tokens,
+                prompt=kept_prompt(query, self.config.storage),
             )
         self._store.add_decision(record)
         note_decision(decision, self)
@@ -217,21 +209,13 @@ class Router(Credited):
 
     @property
     def _learner(self) -> Learner:
-        """The learned state; made on first use, because the features need the encoder."""
-        if self._known is None:
-            with self._lock:
-                self._known = self._known or begin(self._pool, self._contexts, self.config, self._store)
-        return self._known
+        """The learned state."""
+        return self._follower.learner
 
     def sync(self) -> int:
-        """Bring in what the log holds by now, whoever wrote it; returns the number of rows.
+        """Bring in what the store holds by now, whoever wrote it, or raise `StoreError`; returns the number of rows.
 
         It happens by itself every `RouterConfig.sync_interval_s`, and after each feedback of this router's.
-
-        Raises
-        ------
-        StoreError
-            If the log can't be read.
         """
         return self._follower.keep_up()
 
@@ -256,15 +240,22 @@ class Router(Credited):
         TableError
             If the table can't be learned from.
         """
-        pool = self._pool
-        outcomes = read_table(table, text=text, known=pool.names)
+        outcomes = read_table(table, text=text, known=self._pool.names)
         chunks = self._contexts.stream(outcomes.texts, progress=progress)
-        lesson = fit(outcomes, chunks, pool, self.config.prediction, progress)
+        lesson = fit(outcomes, chunks, self._pool, self.config.prediction, progress)
         with self._follower.turn:
             with self._lock:
                 report = relearn(self._learner, lesson, self._store, self._clock())
             self.sync()
         return report
+
+    def prune(self) -> int:
+        """Drop what `RouterConfig.storage` says, as happens every few minutes by itself; what was learned stays.
+
+        Returns the number of decisions.
+        """
+        self._follower.keep_up()
+        return self._retention.prune(self._follower)
 
     # -- the set of candidates ---------------------------------------------------------------------------------------
 
@@ -301,7 +292,7 @@ class Router(Credited):
         if labelled is not None:
             labels = read_labels(labelled, text=text, name=added.name)
             lesson = fit(labels, self._contexts.stream(labels.texts), Pool([added]), None)
-        with self._lock:
+        with self._follower.turn, self._lock:
             self._change_pool(self._pool.joined(added, like))
             welcome(self._learner, added.name, like, lesson, self._store, self._clock())
 

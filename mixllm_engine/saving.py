@@ -22,7 +22,7 @@ from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, Lesson, onboard, teach
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.store import snapshot
-from mixllm_engine.store.base import Store
+from mixllm_engine.store.base import Store, StoredState
 from mixllm_engine.types import Candidate
 
 _PARTS: Final = {"format", "version", "encoder", "config", "pool", *Learned().manifest()}
@@ -31,17 +31,18 @@ _PARTS: Final = {"format", "version", "encoder", "config", "pool", *Learned().ma
 def begin(pool: Pool, contexts: ContextMaker, config: RouterConfig, store: Store) -> Learner:
     """Make a learner that begins with what the store keeps, or raise `StateError` if that is damaged."""
     learner = Learner(pool, contexts.features, contexts.encoder.fingerprint, config)
-    data = store.latest_state(learner.encoder)
-    if data is not None:
-        unpack(data).teach(learner)
+    state = store.state(learner.encoder)
+    if state is not None:
+        unpack(state.data).teach(learner)
+        learner.based_on = state.number
     return learner
 
 
 def relearn(learner: Learner, lesson: Lesson, store: Store, now: float) -> FitReport:
     """Begin anew with what a table taught, and keep that in the store; what the log holds is not learned then."""
     kept = stored(learner, store)
-    report = teach(learner, lesson, {**learner.onboarded, **kept.onboarded}, kept.neural)
-    store.change_state(learner.encoder, lambda _: pack(learner), now)
+    report = teach(learner, lesson, {**learner.onboarded, **kept.onboarded}, kept.neural, kept.dropped)
+    learner.based_on = store.change_state(learner.encoder, lambda _: pack(learner), now)
     return report
 
 
@@ -68,19 +69,25 @@ def welcome(learner: Learner, name: str, like: str | None, lesson: Lesson | None
     onboard(learner, name, like, lesson)
     given, networks = learner.onboarded[name].fresh(), learner.predictor.networks()
 
-    def changed(data: bytes | None) -> bytes:
-        return pack(learner, _learned(learner, data).with_onboarded(name, given).with_networks(name, networks))
+    known = learner.based_on
 
-    store.change_state(learner.encoder, changed, now)
+    def changed(state: StoredState | None) -> bytes:
+        nonlocal known
+        known = state.number if state else 0
+        return pack(learner, _learned(learner, state).with_onboarded(name, given).with_networks(name, networks))
+
+    number = store.change_state(learner.encoder, changed, now)
+    if known == learner.based_on:  # else somebody else has changed it, and this learner does not know what
+        learner.based_on = number
 
 
 def stored(learner: Learner, store: Store) -> Learned:
     """Return what the store keeps for a learner's encoder: what tables and onboarding taught."""
-    return _learned(learner, store.latest_state(learner.encoder))
+    return _learned(learner, store.state(learner.encoder))
 
 
-def _learned(learner: Learner, data: bytes | None) -> Learned:
-    return Learned() if data is None else unpack(data).learned(learner)
+def _learned(learner: Learner, state: StoredState | None) -> Learned:
+    return Learned() if state is None else unpack(state.data).learned(learner)
 
 
 def pack(learner: Learner, learned: Learned | None = None) -> bytes:

@@ -11,7 +11,7 @@ geometric forgetting, and neural heads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -76,6 +76,7 @@ class Learner:
         self.pool = pool
         self._contexts: OrderedDict[str, Vector] = OrderedDict()  # of the latest decisions, by id
         self._starts = 0
+        self.based_on = 0  # number of the stored state with which it began
         self.start(learned or Learned())
 
     def start(self, learned: Learned) -> None:
@@ -93,6 +94,7 @@ class Learner:
         empty = HeadStatistics.empty(self.features.dimension)
         self.onboarded: dict[str, Onboarding] = dict(learned.onboarded)
         self._taught = dict(learned.taught)
+        self.dropped = dict(learned.dropped)
         for name in {*learned.quality, *learned.length, *learned.onboarded}:
             self._expect(name)
             self._add(name, learned.quality.get(name, empty), learned.length.get(name, empty))
@@ -124,6 +126,7 @@ class Learner:
             curve=self.curve,
             network=self.network.state() if self.network else None,
             drift=self.drift.state() if self.drift else {},
+            dropped=dict(self.dropped),
             position=dict(self.position),
         )
 
@@ -232,6 +235,12 @@ class Learner:
         costs = self.typical.prompt_tokens * self.pool.input_price + lengths * self.pool.output_price
         return float(costs.max()) or 1.0  # where all is free, costs are 0 in any unit
 
+    def follows(self, older: Learner) -> None:
+        """Take the place of another one: its pool, which may have changed meanwhile, and the count of its versions."""
+        self._starts += older._starts
+        if self.pool is not older.pool:
+            self.change_pool(older.pool)
+
     # -- the fold ----------------------------------------------------------------------------------------------------
 
     def news(self, store: Store) -> News:
@@ -254,6 +263,37 @@ class Learner:
             self.position[outcomes] = news.outcomes[-1].sequence
         self._folded += len(news.feedback) + len(news.outcomes)
         return len(news.feedback) + len(news.outcomes)
+
+    def without(self, feedback: Sequence[FeedbackRow], outcomes: Sequence[OutcomeRow], identity: str) -> Learned | None:
+        """Return all that was learned, for a log in which some rows are no more; ``None`` if they are not folded in."""
+        last = (self.position.get(f"{identity}/feedback", 0), self.position.get(f"{identity}/outcomes", 0))
+        if any(row.sequence > last[0] for row in feedback) or any(row.sequence > last[1] for row in outcomes):
+            return None
+        empty = HeadStatistics.empty(self.features.dimension)
+        dropped = dict(self.dropped)
+        for row in feedback:
+            quality, length = dropped.get(row.candidate, (empty, empty))
+            context = self._context(row)
+            quality = quality + HeadStatistics.one(context, *row.after)
+            if row.before is not None:
+                quality = quality + -HeadStatistics.one(context, *row.before)
+            dropped[row.candidate] = (quality, length)
+        for answer in outcomes:
+            name, tokens = answer.outcome.candidate, answer.outcome.response_tokens
+            if answer.outcome.error is None and tokens:
+                quality, length = dropped.get(name, (empty, empty))
+                one = HeadStatistics.one(self._context(answer), float(np.log(tokens)))
+                dropped[name] = (quality, length + one)
+        return replace(self.learned(), dropped=dropped)
+
+    def recall(self, dropped: Mapping[str, tuple[HeadStatistics, HeadStatistics]]) -> None:
+        """Add what rows taught that the log no longer holds, each label as an online one weighs now."""
+        self.dropped = dict(dropped)
+        for name, (quality, length) in dropped.items():
+            if self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
+                self._add(name, quality.weighted(self._trust(name)), length)
+            else:
+                self._add(name, HeadStatistics.empty(self.features.dimension), length)
 
     def _fold_feedback(self, rows: Sequence[FeedbackRow]) -> None:
         for row in rows:

@@ -139,7 +139,11 @@ def fit(
 
 
 def teach(
-    learner: Learner, lesson: Lesson, onboarded: Mapping[str, Onboarding], networks: Networks | None = None
+    learner: Learner,
+    lesson: Lesson,
+    onboarded: Mapping[str, Onboarding],
+    networks: Networks | None = None,
+    dropped: Mapping[str, tuple[HeadStatistics, HeadStatistics]] | None = None,
 ) -> FitReport:
     """Begin anew with what a table taught, and calibrate the budgets on it.
 
@@ -153,12 +157,15 @@ def teach(
         What candidates were given when they joined; it is kept for those that are not in the table.
     networks : mapping of str to mapping of str to Network, optional
         The neural heads that these candidates were given.
+    dropped : mapping of str to pair of HeadStatistics, optional
+        What rows taught that the log no longer holds.
     """
     learned = lesson.learned
     for name in onboarded.keys() - set(lesson.table.candidates):
         learned = learned.with_onboarded(name, onboarded[name].fresh()).with_networks(name, networks or {})
     learner.start(learned)
     learner.curve = calibrate(learner.predictor, lesson.contexts, lesson.prompt_tokens, learner.reference_cost_usd)
+    learner.recall(dropped or {})
     return report(lesson, learner.predictor)
 
 

@@ -66,6 +66,9 @@ class Learned:
         What the policy learned from feedback; older states have none.
     drift : mapping of str to array
         Where the drift test of each candidate stands; older states have none.
+    dropped : mapping of str to pair of HeadStatistics
+        Sums of the two heads over rows of the log that are gone, each label at its full weight: they are part of
+        `quality` and `length`, and are counted anew when a table is learned; older states have none.
     position : mapping of str to int
         How far the log was read, by the name of the log: ``"<identity>/feedback"`` and ``"<identity>/outcomes"``.
     """
@@ -79,6 +82,7 @@ class Learned:
     curve: SpendCurve | None = None
     network: NetworkState | None = None
     drift: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    dropped: Mapping[str, tuple[HeadStatistics, HeadStatistics]] = field(default_factory=dict)
     position: Mapping[str, int] = field(default_factory=dict)
 
     def with_onboarded(self, name: str, given: Onboarding) -> Learned:
@@ -120,6 +124,7 @@ class Learned:
             "network": list(self.network.names) if self.network else None,
             "drift": sorted(self.drift),
             "neural": {target: sorted(networks) for target, networks in self.neural.items()},
+            "dropped": sorted(self.dropped),
         }
 
     def tensors(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -128,6 +133,8 @@ class Learned:
         for head, statistics in (("quality", self.quality), ("length", self.length)):
             for name, sums in statistics.items():
                 arrays |= to_arrays(sums, f"{head}/{name}")
+        for name, (quality, length) in self.dropped.items():
+            arrays |= to_arrays(quality, f"dropped/quality/{name}") | to_arrays(length, f"dropped/length/{name}")
         arrays |= onboarding.tensors(self.onboarded)
         if self.curve:
             arrays["curve/willingness_to_pay"] = self.curve.willingness_to_pay
@@ -162,6 +169,13 @@ class Learned:
                 network=_network(manifest.get("network"), tensors, dimension),
                 drift={str(n): checked_numbers(tensors[f"drift/{n}"]) for n in manifest.get("drift", ())},
                 neural=_neural(manifest.get("neural", {}), tensors, dimension),
+                dropped={
+                    n: (
+                        from_arrays(tensors, f"dropped/quality/{n}", dimension),
+                        from_arrays(tensors, f"dropped/length/{n}", dimension),
+                    )
+                    for n in manifest.get("dropped", ())
+                },
                 position={str(n): _position(v) for n, v in manifest["position"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

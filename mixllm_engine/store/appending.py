@@ -78,6 +78,13 @@ def _add_decisions(connection: sa.Connection, prepared: Statements, entries: Seq
     if not entries:
         return
     connection.execute(prepared.add_decision, [_decision_row(entry) for entry in entries])
+    prompts = [
+        {"decision_id": entry.record.decision.decision_id, "text": entry.record.prompt}
+        for entry in entries
+        if entry.record.prompt is not None
+    ]
+    if prompts:
+        connection.execute(prepared.add_prompt, prompts)
 
 
 def _decision_row(entry: NewDecision) -> dict[str, Any]:

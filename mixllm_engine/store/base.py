@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ StoredEmbedding = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRecord:
-    """A decision with what is needed to learn from it later. The prompt's text is not part of it.
+    """A decision with what is needed to learn from it later.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class DecisionRecord:
         Version of the learned state that decided.
     prompt_tokens : int
         Length of the prompt as it was estimated.
+    prompt : str, optional
+        The prompt, where the settings ask to keep it.
     """
 
     decision: Decision
@@ -44,6 +46,7 @@ class DecisionRecord:
     encoder: str
     policy: str
     prompt_tokens: int
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +75,36 @@ class OutcomeRow:
     outcome: Outcome
     embedding: StoredEmbedding
     encoder: str
+
+
+class StoredState(NamedTuple):
+    """What the log begins with, for an encoder: what tables taught, and what rows taught that were dropped since.
+
+    `number` rises with each change.
+    """
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surplus:
+    """What may be dropped: decisions made before `before_s`, and all but the newest `most`; ``None`` = no limit."""
+
+    encoder: str
+    before_s: float | None
+    most: int | None
+
+
+class Pruned(NamedTuple):
+    """How many decisions were dropped, and the number of the state that knows them."""
+
+    decisions: int
+    state_number: int
+
+
+Fold = Callable[[StoredState | None, Sequence[FeedbackRow], Sequence[OutcomeRow]], bytes | None]
+"""The present state, and the rows that are to be dropped -> a state that knows them; ``None`` keeps everything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,15 +204,30 @@ class Store(Protocol):
         """Return outcomes behind a position of the log, oldest first."""
         ...
 
-    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
-        """Keep what tables taught, made from the latest state for an encoder; nobody changes it in between.
+    def change_state(self, encoder: str, change: Callable[[StoredState | None], bytes], time_s: float) -> int:
+        """Keep a state made from the present one for an encoder, which nobody changes in between; returns its number.
 
         `change` must not use the store.
         """
         ...
 
-    def latest_state(self, encoder: str) -> bytes | None:
-        """Return what tables taught, for an encoder."""
+    def state(self, encoder: str) -> StoredState | None:
+        """Return the present state for an encoder."""
+        ...
+
+    def state_number(self, encoder: str) -> int:
+        """Return the number of the present state for an encoder; 0 where there is none."""
+        ...
+
+    def prune(self, surplus: Surplus, fold: Fold, limit: int, time_s: float) -> Pruned | None:
+        """Drop decisions with all that belongs to them, oldest first, in exchange for a state that knows them.
+
+        `fold` must not use the store. Returns ``None`` where nothing was dropped.
+        """
+        ...
+
+    def forget_prompts(self, before_s: float) -> int:
+        """Drop the texts of prompts of decisions made before a time; returns their number."""
         ...
 
     def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:

@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import TypeVar
 
@@ -13,8 +14,11 @@ from mixllm_engine.errors import UnknownDecisionError
 from mixllm_engine.store.base import (
     DecisionRecord,
     FeedbackRow,
+    Fold,
     OutcomeRow,
     StoreCounts,
+    StoredState,
+    Surplus,
     WorkerRow,
     change_label,
     credited_candidate,
@@ -47,7 +51,7 @@ class MemoryStore:
         self._names: dict[str, list[str]] = {}  # ... and names by decision id
         self._feedback_log: deque[FeedbackRow] = deque(maxlen=capacity)
         self._outcome_log: deque[OutcomeRow] = deque(maxlen=capacity)
-        self._states: dict[str, bytes] = {}
+        self._states: dict[str, StoredState] = {}
         self._workers: dict[str, WorkerRow] = {}
         self._draws: Counter[str] = Counter()
         self._choices: Counter[str] = Counter()
@@ -55,8 +59,8 @@ class MemoryStore:
         self._feedback_by_encoder: Counter[str] = Counter()
 
     def add_decision(self, record: DecisionRecord) -> None:
-        """Keep a decision."""
-        decision = record.decision
+        """Keep a decision, but no prompt."""
+        record, decision = replace(record, prompt=None), record.decision
         with self._lock:
             self._decisions[decision.decision_id] = record
             self._counts["decisions"] += 1
@@ -160,15 +164,30 @@ class MemoryStore:
         with self._lock:
             return _behind(self._outcome_log, sequence, limit)
 
-    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
-        """Keep what tables taught, made from the latest state for an encoder."""
+    def change_state(self, encoder: str, change: Callable[[StoredState | None], bytes], time_s: float) -> int:
+        """Keep a state made from the present one for an encoder; returns its number."""
         with self._lock:
-            self._states[encoder] = change(self._states.get(encoder))
+            before = self._states.get(encoder)
+            after = StoredState(before.number + 1 if before else 1, change(before))
+            self._states[encoder] = after
+            return after.number
 
-    def latest_state(self, encoder: str) -> bytes | None:
-        """Return what tables taught, for an encoder."""
+    def state(self, encoder: str) -> StoredState | None:
+        """Return the present state for an encoder."""
         with self._lock:
             return self._states.get(encoder)
+
+    def state_number(self, encoder: str) -> int:
+        """Return the number of the present state for an encoder; 0 where there is none."""
+        state = self.state(encoder)
+        return state.number if state else 0
+
+    def prune(self, surplus: Surplus, fold: Fold, limit: int, time_s: float) -> None:
+        """Drop nothing: `capacity` says how much is held."""
+
+    def forget_prompts(self, before_s: float) -> int:
+        """Drop nothing: prompts are not kept here."""
+        return 0
 
     def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:
         """Keep a worker's row in place of its older one, and return those of all others."""

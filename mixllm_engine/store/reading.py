@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,6 +20,7 @@ from mixllm_engine.store.base import (
     OutcomeRow,
     StoreCounts,
     StoredEmbedding,
+    StoredState,
     unknown_decision,
 )
 from mixllm_engine.types import Decision, Label, Outcome, Score
@@ -41,7 +43,9 @@ class Reading(ABC):
 
     def decision(self, decision_id: str) -> DecisionRecord:
         """Return a decision, or raise `UnknownDecisionError`."""
-        query = sa.select(schema.decisions).where(schema.decisions.c.decision_id == decision_id)
+        kept = schema.decisions.outerjoin(schema.prompts)
+        query = sa.select(schema.decisions, schema.prompts.c.text.label("prompt")).select_from(kept)
+        query = query.where(schema.decisions.c.decision_id == decision_id)
         with self._reading() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
@@ -64,6 +68,7 @@ class Reading(ABC):
             encoder=row.encoder,
             policy=row.policy,
             prompt_tokens=row.prompt_tokens,
+            prompt=row.prompt,
         )
 
     def outcomes(self, decision_id: str) -> Sequence[Outcome]:
@@ -93,41 +98,27 @@ class Reading(ABC):
 
     def feedback_after(self, sequence: int, limit: int) -> Sequence[FeedbackRow]:
         """Return label changes behind a position of the log, oldest first."""
-        return [
-            FeedbackRow(
-                sequence=row.sequence,
-                decision_id=row.decision_id,
-                candidate=row.candidate,
-                before=None if row.before is None else Label(row.before, row.before_weight),
-                after=Label(row.after, row.after_weight),
-                ranking=tuple(row.ranking),
-                embedding=_embedding(row.embedding),
-                encoder=row.encoder,
-            )
-            for row in self._after(statements.FEEDBACK_AFTER, sequence, limit)
-        ]
+        return [feedback_row(row) for row in self._after(statements.FEEDBACK_AFTER, sequence, limit)]
 
     def outcomes_after(self, sequence: int, limit: int) -> Sequence[OutcomeRow]:
         """Return outcomes behind a position of the log, oldest first."""
-        return [
-            OutcomeRow(
-                sequence=row.sequence,
-                decision_id=row.decision_id,
-                outcome=_outcome(row),
-                embedding=_embedding(row.embedding),
-                encoder=row.encoder,
-            )
-            for row in self._after(statements.OUTCOMES_AFTER, sequence, limit)
-        ]
+        return [outcome_row(row) for row in self._after(statements.OUTCOMES_AFTER, sequence, limit)]
 
     def _after(self, statement: sa.Select[Any], sequence: int, limit: int) -> Sequence[Any]:
         with self._reading(settled=False) as connection:
             return connection.execute(statement, {"position": sequence, "limit": limit}).all()
 
-    def latest_state(self, encoder: str) -> bytes | None:
-        """Return what tables taught, for an encoder."""
+    def state(self, encoder: str) -> StoredState | None:
+        """Return the present state for an encoder."""
         with self._reading(settled=False) as connection:
-            return latest_state(connection, encoder)
+            return present_state(connection, encoder)
+
+    def state_number(self, encoder: str) -> int:
+        """Return the number of the present state for an encoder; 0 where there is none."""
+        table = schema.states
+        query = sa.select(sa.func.max(table.c.sequence)).where(table.c.encoder == encoder)
+        with self._reading(settled=False) as connection:
+            return connection.execute(query).scalar_one() or 0
 
     def feedback_of(self, encoder: str) -> int:
         """Count the feedback to decisions whose vectors an encoder made."""
@@ -138,21 +129,23 @@ class Reading(ABC):
             .where(decisions.c.encoder == encoder)
         )
         with self._reading() as connection:
-            return int(connection.execute(query).scalar_one())
+            dropped = _tallied(connection, "feedback", schema.tallies.c.encoder == encoder)
+            return int(connection.execute(query).scalar_one()) + dropped.total()
 
     def exploring_draws(self) -> Mapping[str, int]:
         """Count the exploring draws of each candidate."""
-        return self._per_candidate(schema.decisions.c.explored)
+        return self._per_candidate(schema.decisions.c.explored, "exploring_draws")
 
     def choices(self) -> Mapping[str, int]:
         """Count the decisions for each candidate."""
-        return self._per_candidate(sa.true())
+        return self._per_candidate(sa.true(), "decisions")
 
-    def _per_candidate(self, condition: sa.ColumnElement[bool]) -> Mapping[str, int]:
+    def _per_candidate(self, condition: sa.ColumnElement[bool], tally: str) -> Mapping[str, int]:
         candidate = schema.decisions.c.candidate
         query = sa.select(candidate, sa.func.count()).where(condition).group_by(candidate)
         with self._reading() as connection:
-            return {name: count for name, count in connection.execute(query)}
+            present = Counter({name: count for name, count in connection.execute(query)})
+            return present + _tallied(connection, tally, sa.true())
 
     def counts(self) -> StoreCounts:
         """Count what the log holds."""
@@ -164,7 +157,9 @@ class Reading(ABC):
         }
         with self._reading() as connection:
             sizes = {
-                n: connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one() for n, t in tables.items()
+                name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+                + _tallied(connection, name, sa.true()).total()
+                for name, table in tables.items()
             }
             noted = {row.name: row.value for row in connection.execute(sa.select(schema.counters))}
         return StoreCounts(
@@ -178,12 +173,44 @@ class Reading(ABC):
         return [_outcome(row) for row in connection.execute(statements.OUTCOMES, {"decision_id": decision_id})]
 
 
-def latest_state(connection: sa.Connection, encoder: str) -> bytes | None:
-    """Return what tables taught, for an encoder."""
+def present_state(connection: sa.Connection, encoder: str) -> StoredState | None:
+    """Return the present state for an encoder."""
     table = schema.states
-    query = sa.select(table.c.data).where(table.c.encoder == encoder).order_by(table.c.sequence.desc()).limit(1)
-    data: bytes | None = connection.execute(query).scalar_one_or_none()
-    return data
+    query = sa.select(table.c.sequence, table.c.data).where(table.c.encoder == encoder)
+    row = connection.execute(query.order_by(table.c.sequence.desc()).limit(1)).one_or_none()
+    return None if row is None else StoredState(row.sequence, row.data)
+
+
+def feedback_row(row: Any) -> FeedbackRow:
+    """Return a change of a label, from what `statements` selects of it."""
+    return FeedbackRow(
+        sequence=row.sequence,
+        decision_id=row.decision_id,
+        candidate=row.candidate,
+        before=None if row.before is None else Label(row.before, row.before_weight),
+        after=Label(row.after, row.after_weight),
+        ranking=tuple(row.ranking),
+        embedding=_embedding(row.embedding),
+        encoder=row.encoder,
+    )
+
+
+def outcome_row(row: Any) -> OutcomeRow:
+    """Return an outcome with its query, from what `statements` selects of it."""
+    return OutcomeRow(
+        sequence=row.sequence,
+        decision_id=row.decision_id,
+        outcome=_outcome(row),
+        embedding=_embedding(row.embedding),
+        encoder=row.encoder,
+    )
+
+
+def _tallied(connection: sa.Connection, name: str, condition: sa.ColumnElement[bool]) -> Counter[str]:
+    """Return how much was dropped, by candidate."""
+    table = schema.tallies
+    query = sa.select(table.c.candidate, sa.func.sum(table.c.value)).where(table.c.name == name, condition)
+    return Counter({row[0]: int(row[1]) for row in connection.execute(query.group_by(table.c.candidate))})
 
 
 def _embedding(data: bytes) -> StoredEmbedding:

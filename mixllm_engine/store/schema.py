@@ -1,4 +1,4 @@
-"""The tables of a durable store. Text of prompts and keys of providers have no column."""
+"""The tables of a durable store. Keys of providers have no column; texts of prompts have one, for who asks for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ decisions = sa.Table(
     "mixllm_decisions",
     metadata,
     sa.Column("decision_id", sa.String(64), primary_key=True),
-    sa.Column("time_s", sa.Float(53), nullable=False),
+    sa.Column("time_s", sa.Float(53), nullable=False, index=True),
     sa.Column("policy", sa.String(128), nullable=False),
     sa.Column("encoder", sa.String(128), nullable=False),
     sa.Column("candidate", sa.String(256), nullable=False, index=True),
@@ -100,6 +100,24 @@ counters = sa.Table(
     "mixllm_counters",
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# Texts of prompts, where the settings ask to keep them for a while.
+prompts = sa.Table(
+    "mixllm_prompts",
+    metadata,
+    sa.Column("decision_id", sa.ForeignKey("mixllm_decisions.decision_id"), primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+)
+
+# How much was dropped, so that what `Router.stats` counts does not fall.
+tallies = sa.Table(
+    "mixllm_tallies",
+    metadata,
+    sa.Column("encoder", sa.String(128), primary_key=True),
+    sa.Column("candidate", sa.String(256), primary_key=True),
+    sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 

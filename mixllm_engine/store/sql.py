@@ -20,12 +20,13 @@ from mixllm_engine.config import StorageConfig
 from mixllm_engine.errors import StoreError, StoreUnavailableError
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
-from mixllm_engine.store.base import DecisionRecord, WorkerRow
+from mixllm_engine.store.base import DecisionRecord, Fold, Pruned, StoredState, Surplus, WorkerRow
 from mixllm_engine.store.engines import at_one_moment, make_engine, reading
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.journal import Journal
 from mixllm_engine.store.preparing import prepare
-from mixllm_engine.store.reading import Reading, latest_state
+from mixllm_engine.store.pruning import forget_prompts, lock_states, prune, put_state
+from mixllm_engine.store.reading import Reading, present_state
 from mixllm_engine.store.statements import statements_for
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome
 
@@ -153,13 +154,21 @@ class SqlStore(Reading):
             return receipt
         return FeedbackReceipt(decision_id=decision_id, candidate=None, key=key, reward=label.value, status="queued")
 
-    def change_state(self, encoder: str, change: Callable[[bytes | None], bytes], time_s: float) -> None:
-        """Keep what tables taught, made from the latest state for an encoder; nobody changes it in between."""
+    def change_state(self, encoder: str, change: Callable[[StoredState | None], bytes], time_s: float) -> int:
+        """Keep a state made from the present one, which nobody changes in between; returns its number."""
         with self.writing() as connection:
-            # One row that always exists is locked (on SQLite: the whole file); a state's own row may not exist yet.
-            connection.execute(sa.select(schema.meta).where(schema.meta.c.name == "identity").with_for_update())
-            data = change(latest_state(connection, encoder))
-            connection.execute(sa.insert(schema.states), {"encoder": encoder, "data": data, "time_s": time_s})
+            lock_states(connection)
+            return put_state(connection, encoder, change(present_state(connection, encoder)), time_s)
+
+    def prune(self, surplus: Surplus, fold: Fold, limit: int, time_s: float) -> Pruned | None:
+        """Drop decisions, oldest first, in exchange for a state that knows what they taught."""
+        with self.writing() as connection:
+            return prune(connection, surplus, fold, limit, time_s)
+
+    def forget_prompts(self, before_s: float) -> int:
+        """Drop the texts of prompts of decisions made before a time; returns their number."""
+        with self.writing() as connection:
+            return forget_prompts(connection, before_s)
 
     def exchange(self, own: WorkerRow) -> Sequence[WorkerRow]:
         """Keep a worker's row in place of its older one, and return those of all others."""

@@ -24,11 +24,13 @@ class Statements:
     """
 
     add_decision: sa.Insert
+    add_prompt: sa.Insert
     add_outcome: sa.Insert
     add_link: sa.Insert
     put_feedback: sa.Insert
     add_label_change: sa.Insert
     count: sa.Insert
+    tally: sa.Insert
     put_worker: sa.Insert
     chosen: sa.Select[Any]
     chosen_and_locked: sa.Select[Any]
@@ -41,6 +43,7 @@ def statements_for(dialect: str) -> Statements:
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     put, count, worker = insert(_feedback), insert(schema.counters), insert(schema.workers)
     said = {name: put.excluded[name] for name in ("reward", "weight", "time_s")}
+    tally = insert(schema.tallies)
     tells = {name: worker.excluded[name] for name in ("beat", "time_s", "data")}
     more = {"value": schema.counters.c.value + count.excluded.value}
     chosen = sa.select(_decisions.c.decision_id, _decisions.c.candidate).where(_decisions.c.decision_id.in_(_given_ids))
@@ -49,11 +52,16 @@ def statements_for(dialect: str) -> Statements:
     answered_by = last.order_by(_outcomes.c.sequence.desc()).limit(1).correlate(_decisions).scalar_subquery()
     return Statements(
         add_decision=insert(_decisions).on_conflict_do_nothing(),
+        add_prompt=insert(schema.prompts).on_conflict_do_nothing(),
         add_outcome=insert(_outcomes),
         add_link=insert(schema.links).on_conflict_do_nothing(),
         put_feedback=put.on_conflict_do_update(index_elements=["decision_id", "key"], set_=said),
         add_label_change=insert(schema.feedback_log),
         count=count.on_conflict_do_update(index_elements=["name"], set_=more),
+        tally=tally.on_conflict_do_update(
+            index_elements=["encoder", "candidate", "name"],
+            set_={"value": schema.tallies.c.value + tally.excluded.value},
+        ),
         put_worker=worker.on_conflict_do_update(index_elements=["name"], set_=tells),
         chosen=chosen,
         # Rows that refer to the locked ones may be added meanwhile.
@@ -73,13 +81,19 @@ OUTCOMES: Final = (
 )
 
 
-def _after(log: sa.Table, *more: sa.Column[Any]) -> sa.Select[Any]:
+def _with_query(log: sa.Table, *more: sa.Column[Any]) -> sa.Select[Any]:
     joined = sa.select(log, _decisions.c.embedding, _decisions.c.encoder, *more).join(
         _decisions, _decisions.c.decision_id == log.c.decision_id
     )
-    behind = joined.where(log.c.sequence > sa.bindparam("position", type_=sa.BigInteger)).order_by(log.c.sequence)
+    return joined.order_by(log.c.sequence)
+
+
+def _after(rows: sa.Select[Any], log: sa.Table) -> sa.Select[Any]:
+    behind = rows.where(log.c.sequence > sa.bindparam("position", type_=sa.BigInteger))
     return behind.limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-FEEDBACK_AFTER: Final = _after(schema.feedback_log, _decisions.c.ranking)
-OUTCOMES_AFTER: Final = _after(_outcomes)
+FEEDBACK: Final = _with_query(schema.feedback_log, _decisions.c.ranking)
+OUTCOMES_WITH_QUERY: Final = _with_query(_outcomes)
+FEEDBACK_AFTER: Final = _after(FEEDBACK, schema.feedback_log)
+OUTCOMES_AFTER: Final = _after(OUTCOMES_WITH_QUERY, _outcomes)

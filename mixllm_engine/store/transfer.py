@@ -40,6 +40,7 @@ _TABLES: Final[Mapping[str, sa.Table]] = {
         schema.feedback,
         schema.feedback_log,
         schema.states,
+        schema.tallies,
         schema.counters,
     )
 }

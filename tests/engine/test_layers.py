@@ -16,7 +16,7 @@ ENGINE = ROOT / "mixllm_engine"
 ORDER = [
     "types", "errors", "reading", "config", "candidates", "encoding", "prediction", "waiting", "decision", "store",
     "learning", "following", "workers", "crediting", "tracking", "signals", "explanation", "summary", "saving",
-    "router", "calling", "testing", "evaluation", "app",
+    "retention", "router", "holders", "calling", "testing", "evaluation", "app",
 ]  # fmt: skip
 
 

@@ -142,12 +142,14 @@ def test_an_unknown_decision_is_an_error_and_is_counted(store: Store) -> None:
 
 
 def test_states_are_kept_by_encoder_and_the_latest_counts(store: Store) -> None:
-    assert store.latest_state("e") is None
-    store.change_state("e", lambda _: b"old", 1.0)
-    store.change_state("e", lambda before: (before or b"") + b"new", 2.0)
-    store.change_state("other", lambda before: before or b"x", 3.0)
-    assert store.latest_state("e") == b"oldnew"
-    assert store.latest_state("other") == b"x"
+    assert store.state("e") is None
+    assert store.state_number("e") == 0
+    first = store.change_state("e", lambda _: b"old", 1.0)
+    second = store.change_state("e", lambda before: (before.data if before else b"") + b"new", 2.0)
+    store.change_state("other", lambda before: before.data if before else b"x", 3.0)
+    assert store.state("e") == (second, b"oldnew")
+    assert 0 < first < second == store.state_number("e")
+    assert store.state("other") == (store.state_number("other"), b"x")
 
 
 def test_threads_share_a_store(store: Store) -> None:
@@ -317,14 +319,14 @@ def test_a_password_is_never_shown() -> None:
 def test_changes_of_a_state_wait_for_each_other(store: Store) -> None:
     def add(worker: int) -> None:
         for _ in range(10):
-            store.change_state("e", lambda before: (before or b"") + bytes([worker]), 1.0)
+            store.change_state("e", lambda before: (before.data if before else b"") + bytes([worker]), 1.0)
 
     threads = [threading.Thread(target=add, args=(worker,)) for worker in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(store.latest_state("e") or b"") == sorted(bytes([0, 1, 2, 3]) * 10)
+    assert sorted(store.state("e").data) == sorted(bytes([0, 1, 2, 3]) * 10)
 
 
 def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(store: Store, tmp_path: Path) -> None:
