@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
@@ -35,7 +34,7 @@ def check_either(router: Router, *instead: Any) -> None:
 
 
 def picklable(candidates: Sequence[Given] | None, models: Any) -> list[str | Candidate]:
-    """Return candidates without keys, from which another process can make the router anew.
+    """Return candidates without secrets, from which another process can make the router anew.
 
     Raises
     ------
@@ -47,4 +46,4 @@ def picklable(candidates: Sequence[Given] | None, models: Any) -> list[str | Can
     described = [one for one in candidates if not isinstance(one, BaseChatModel)]
     if models or len(described) < len(candidates):
         raise TypeError("chat models may hold keys: a ChatMixLLM with any can't be pickled, give it Candidates instead")
-    return [one if isinstance(one, str) else replace(one, api_key=None) for one in described]
+    return [one if isinstance(one, str) else one.without_secrets() for one in described]

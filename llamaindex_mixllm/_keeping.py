@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from llama_index.core.llms.llm import LLM
 from sqlalchemy.engine import make_url
@@ -20,8 +18,6 @@ Plain = str | dict[str, Any]
 
 _HIDDEN = "***"  # SQLAlchemy's
 _ENDPOINT = ("api_key", "api_base", "base_url")
-# Parameters of LiteLLM such as aws_secret_access_key, azure_ad_token, vertex_credentials and extra_headers.
-_SECRET = re.compile(r"(^|_)(key|token|secret|credentials?|password|authorization|headers?)(_|$)")
 
 
 def read_candidates(
@@ -55,16 +51,13 @@ def plain(candidate: str | Candidate) -> Plain:
 
     Examples
     --------
-    >>> plain(Candidate(name="a", model="openai/a", api_key="sk-1", params={"temperature": 1, "extra_headers": {}}))
+    >>> plain(Candidate(name="a", model="openai/a", api_key="sk-1", params={"temperature": 1, "azure_ad_token": "x"}))
     {'name': 'a', 'model': 'openai/a', 'params': {'temperature': 1}}
     """
     if isinstance(candidate, str):
         return candidate
-    fields = {field.name: getattr(candidate, field.name) for field in dataclasses.fields(candidate)}
-    del fields["api_key"]
-    fields["params"] = {name: value for name, value in candidate.params.items() if not _SECRET.search(name)}
-    if candidate.api_base is not None:
-        fields["api_base"] = _without_user(candidate.api_base)
+    shown = candidate.without_secrets()
+    fields = {field.name: getattr(shown, field.name) for field in dataclasses.fields(shown)}
     return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
@@ -135,11 +128,6 @@ def check_models(models: Mapping[str, LLM] | Iterable[str], names: Iterable[str]
         if not isinstance(llm, LLM):
             raise ConfigError(f"models[{name!r}] must be a LlamaIndex LLM, got {type(llm).__name__}")
     return dict(models)
-
-
-def _without_user(address: str) -> str:
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _lacks_password(store: str | PathLike[str] | None) -> bool:

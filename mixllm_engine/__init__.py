@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ContextWindowError,
         EncoderError,
         FeedbackError,
+        FeedbackTokenError,
         MissingKeyError,
         MixLLMError,
         NoEligibleCandidateError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         UnknownPriceError,
     )
     from mixllm_engine.router import Router
+    from mixllm_engine.signing import FeedbackSigner
     from mixllm_engine.tracking import TrackedDecisions, track_decisions
     from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Query, Score
 
@@ -57,6 +59,8 @@ __all__ = [
     "EncoderError",
     "FeedbackError",
     "FeedbackReceipt",
+    "FeedbackSigner",
+    "FeedbackTokenError",
     "MissingKeyError",
     "MixLLMError",
     "NoEligibleCandidateError",
@@ -79,7 +83,7 @@ __all__ = [
     "track_decisions",
 ]
 
-_MODULES = ("config", "encoding.encoder", "errors", "router", "tracking", "types")
+_MODULES = ("config", "encoding.encoder", "errors", "router", "signing", "tracking", "types")
 
 
 def __getattr__(name: str) -> Any:

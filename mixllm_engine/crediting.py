@@ -21,7 +21,7 @@ Reference = str | UUID | Decision
 """What leads to decisions: one of them, its id, or a name that was linked to it, such as the id of a run."""
 
 _MESSAGE_PREFIX: Final = "mixllm-"
-_DECISION_ID: Final = re.compile("[0-9a-f]{32}")
+DECISION_ID: Final = re.compile("[0-9a-f]{32}")
 _DISCOUNT: Final = 0.5
 # What has room in a store.
 _LONGEST_KEY: Final = 128
@@ -36,10 +36,11 @@ def led_to(store: Store, ref: Reference | Sequence[Reference]) -> list[str]:
     if isinstance(ref, Decision):
         return [ref.decision_id]
     if isinstance(ref, str | UUID):
-        name = str(ref).removeprefix(_MESSAGE_PREFIX)
+        name = str(ref)
         if not is_plain(name):
             raise UnknownDecisionError(unknown_decision(name))
-        return [name] if _DECISION_ID.fullmatch(name) else list(store.linked(name)) or [name]
+        decision_id = name.removeprefix(_MESSAGE_PREFIX)
+        return [decision_id] if DECISION_ID.fullmatch(decision_id) else list(store.linked(name)) or [name]
     refs = list(ref) if isinstance(ref, Iterable) else [None]
     if not all(isinstance(one, str | UUID | Decision) for one in refs):
         raise FeedbackError(f"{repr(ref)[:80]} is no decision, id, name or list of these: take them from answers")

@@ -11,6 +11,7 @@ Each class is also a standard-library error, so that callers who know nothing of
     ├── NoEligibleCandidateError (LookupError) every candidate is excluded; holds the reasons
     │   └── ContextWindowError                 the prompt fits no candidate's window
     ├── FeedbackError (ValueError)             a reward outside [0, 1]
+    │   └── FeedbackTokenError                 a signed reference that is altered, expired or not ours
     ├── UnknownDecisionError (LookupError)     feedback or an outcome for a decision that the store doesn't hold
     ├── TableError (ValueError)                a table of outcomes that can't be learned from
     ├── EncoderError (RuntimeError)            weights that are missing, damaged or not the pinned ones
@@ -24,7 +25,8 @@ Each class is also a standard-library error, so that callers who know nothing of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class MixLLMError(Exception):
@@ -71,6 +73,10 @@ class ContextWindowError(NoEligibleCandidateError):
 
 class FeedbackError(MixLLMError, ValueError):
     """A reward that is not a number in [0, 1]."""
+
+
+class FeedbackTokenError(FeedbackError):
+    """A signed reference that was altered, has expired, or was signed with another secret."""
 
 
 class UnknownDecisionError(MixLLMError, LookupError):
@@ -122,9 +128,21 @@ class AllCandidatesFailedError(CallError):
         self.decision_id = decision_id
         self.causes = dict(causes)
 
-    def __reduce__(self) -> tuple[type[AllCandidatesFailedError], tuple[str, dict[str, BaseException]]]:
-        """Survive copying between processes, although ``__init__`` takes more than the message."""
-        return (type(self), (self.decision_id, self.causes))
+    def __reduce__(self) -> tuple[Callable[..., AllCandidatesFailedError], tuple[Any, ...]]:
+        """Survive copying between processes; of a provider's error only type and text go, not its HTTP request."""
+        causes = {name: _told(cause) for name, cause in self.causes.items()}
+        return (_again, (type(self), str(self), {**vars(self), "causes": causes}))
+
+
+def _again(cls: type[AllCandidatesFailedError], message: str, state: Mapping[str, Any]) -> AllCandidatesFailedError:
+    error = cls.__new__(cls, message)
+    vars(error).update(state)
+    return error
+
+
+def _told(cause: BaseException) -> BaseException:
+    """Return one of our errors as it is; the headers of another one's request hold the key, its body the prompt."""
+    return cause if isinstance(cause, MixLLMError) else CallError(f"{type(cause).__name__}: {cause}")
 
 
 def _first_line(cause: BaseException, limit: int = 200) -> str:

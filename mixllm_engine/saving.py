@@ -1,4 +1,4 @@
-"""A router's settings and learned state <-> one safe file, in a folder or in the store. Keys are never part of it.
+"""A router's settings and learned state <-> one safe file, in a folder or in the store. Secrets are never part of it.
 
 What the store keeps is what tables taught, by `Router.fit` and `Router.add_candidate`; the log, which it holds as well,
 comes on top. So a restart loses nothing, and two workers that onboard candidates don't undo each other.
@@ -173,6 +173,5 @@ def _distinct(features: FeatureConfig) -> dict[str, Any]:
 
 
 def _portable(candidate: Candidate) -> dict[str, Any]:
-    fields = {field.name: getattr(candidate, field.name) for field in dataclasses.fields(candidate)}
-    del fields["api_key"]
-    return {**fields, "params": dict(candidate.params)}
+    shown = candidate.without_secrets()
+    return {one.name: getattr(shown, one.name) for one in dataclasses.fields(shown) if one.name != "api_key"}

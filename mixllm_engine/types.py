@@ -5,13 +5,16 @@ All are frozen and keyword-only; units stand in the names (``_usd``, ``_s``, ``_
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import SecretStr
+
+from mixllm_engine import redaction
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -38,7 +41,8 @@ class Candidate:
     api_base : str, optional
         Address of the endpoint, for self-hosted models.
     api_key : str or pydantic.SecretStr, optional
-        Key for the endpoint; otherwise LiteLLM reads the provider's environment variable. Never stored or shown.
+        Key for the endpoint; otherwise LiteLLM reads the provider's environment variable. Never stored, shown or
+        pickled: another process reads the environment, or makes its candidates itself.
     input_usd_per_mtok, output_usd_per_mtok, cached_input_usd_per_mtok : float, optional
         Prices in US dollars per million tokens.
     context_window, max_output_tokens : int, optional
@@ -48,7 +52,8 @@ class Candidate:
     supports_tools, supports_json_schema, supports_images, supports_pdf, supports_audio : bool, optional
         What a query may ask of this candidate.
     params : mapping, optional
-        Further call parameters, such as ``{"temperature": 0.2}``.
+        Further call parameters, such as ``{"temperature": 0.2}``. Those that are named like secrets, such as
+        ``aws_secret_access_key`` or ``extra_headers``, are treated as `api_key` is.
 
     Examples
     --------
@@ -84,6 +89,34 @@ class Candidate:
     def secret_key(self) -> str | None:
         """Return the key in clear, for the one place that sends it."""
         return self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
+
+    def secrets(self) -> list[str]:
+        """Return all texts that must not be shown: the key, and secret parameters."""
+        key = self.secret_key()
+        return [*([key] if key else []), *redaction.secrets_in(self.params)]
+
+    def without_secrets(self) -> Self:
+        """Return what may be shown, stored and pickled: no key, no parameter named like one, no user in the address."""
+        address = None if self.api_base is None else redaction.without_password(self.api_base)
+        return replace(self, api_key=None, api_base=address, params=redaction.without_secrets(self.params))
+
+    def __repr__(self) -> str:
+        """Show all but secrets."""
+        shown = self.without_secrets()
+        values = ((one.name, getattr(shown, one.name)) for one in fields(self) if one.repr)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave secrets behind when pickled."""
+        return dict(vars(self.without_secrets()))
+
+    def __copy__(self) -> Self:
+        """Stay as it is, with its secrets: a copy does not leave this process."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the parameters; secrets come along, since a copy does not leave this process."""
+        return replace(self, params=copy.deepcopy(dict(self.params), memo))
 
     def supports(self, capability: Capability) -> bool:
         """Tell whether the candidate is known to offer a capability."""

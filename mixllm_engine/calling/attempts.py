@@ -13,6 +13,7 @@ from typing import Protocol
 from mixllm_engine.calling.failures import classify
 from mixllm_engine.calling.usage import Usage
 from mixllm_engine.errors import AllCandidatesFailedError
+from mixllm_engine.redaction import redact, secrets_of_environment
 from mixllm_engine.types import Candidate, Decision, ErrorKind, Outcome
 
 
@@ -115,7 +116,8 @@ class Attempts:
                 too_small = max(too_small, candidate.context_window or 0)
 
     def failed(self, attempt: Attempt, error: BaseException, usage: Usage | None = None) -> bool:
-        """Record a failure; returns whether to go on with the next candidate."""
+        """Record a failure, without the secrets that it repeats; returns whether to go on with the next candidate."""
+        redact(error, [*attempt.candidate.secrets(), *secrets_of_environment()])
         self._causes[attempt.candidate.name] = error
         return attempt.failed(error, usage)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -59,7 +60,8 @@ class Context(NamedTuple):
 class ContextMaker:
     """Check and encode queries; thread-safe.
 
-    The latest texts are remembered, since an agent asks about the same request at every step of its loop.
+    The embeddings of the latest texts are remembered, by a hash of each: an agent asks about the same request at every
+    step of its loop.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ class ContextMaker:
         self.encoder = encoder
         self.config = config
         self._lock = threading.Lock()
-        self._latest: OrderedDict[str, tuple[npt.NDArray[np.floating], int]] = OrderedDict()
+        self._latest: OrderedDict[bytes, tuple[npt.NDArray[np.floating], int]] = OrderedDict()
 
     @cached_property
     def features(self) -> FeatureMap:
@@ -146,13 +148,15 @@ class ContextMaker:
             raise QueryError(f"a query's text is a str, not {type(text).__name__}")
         if text is None or not text.strip():
             raise QueryError("the query is empty: give some text, or an embedding by the router's own encoder")
+        text = _whole(text)
+        name = hashlib.blake2b(text.encode(), digest_size=16).digest()
         with self._lock:
-            if text in self._latest:
-                self._latest.move_to_end(text)
-                return self._latest[text]
-        found = (self.encoder.encode([_whole(text)])[0], self.encoder.count_tokens(_whole(text)))
+            if name in self._latest:
+                self._latest.move_to_end(name)
+                return self._latest[name]
+        found = (self.encoder.encode([text])[0], self.encoder.count_tokens(text))
         with self._lock:
-            self._latest[text] = found
+            self._latest[name] = found
             if len(self._latest) > _CACHED_TEXTS:
                 self._latest.popitem(last=False)
         return found

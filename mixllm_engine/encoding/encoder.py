@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Embeddings = npt.NDArray[np.float32]
+
+# To read a text of megabytes for the sake of its first tokens would take seconds, and anybody can send one.
+_CHARACTERS_READ: Final = 50_000
 
 
 @runtime_checkable
@@ -145,16 +148,17 @@ class OnnxEncoder:
             tokenizer, session = self._tokenizer, self._session
         embeddings = np.empty((len(texts), self.dimension), dtype=np.float32)
         with self._failing("a text can't be encoded"):
-            for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
+            for row, encoding in enumerate(tokenizer.encode_batch([text[:_CHARACTERS_READ] for text in texts])):
                 ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
                 embeddings[row] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
         return embeddings
 
     def count_tokens(self, text: str) -> int:
-        """Count word pieces, without the two marks of a sentence."""
-        tokenizer = self._tokenizer
+        """Count word pieces, without the two marks of a sentence; a very long text goes on as it begins."""
+        tokenizer, read = self._tokenizer, text[:_CHARACTERS_READ]
         with self._failing("the tokens of a text can't be counted"):
-            return len(tokenizer.encode(text, add_special_tokens=False).ids)
+            counted = len(tokenizer.encode(read, add_special_tokens=False).ids)
+        return counted if len(read) == len(text) else round(counted * len(text) / len(read))
 
     @contextmanager
     def _failing(self, how: str) -> Iterator[None]:
