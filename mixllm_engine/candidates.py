@@ -23,6 +23,7 @@ from mixllm_engine.types import CAPABILITIES, Candidate, Capability, Vector
 
 _MAP_FILE = "model_prices_and_context_window_backup.json"
 _PER_MTOK = 1_000_000
+_LONGEST_NAME = 256  # what has room in a store
 # field of Candidate -> (key in LiteLLM's map, factor)
 _NUMBERS = {
     "input_usd_per_mtok": ("input_cost_per_token", _PER_MTOK),
@@ -109,6 +110,8 @@ def _check_types(candidate: Candidate) -> None:
             continue
         if not is_plain(value):
             raise CandidateError(f"a candidate's {name} must be plain text, got {value!r}")
+    if len(candidate.name) > _LONGEST_NAME:
+        raise CandidateError(f"a candidate's name has at most {_LONGEST_NAME} characters, got {len(candidate.name)}")
     for name in (*_NUMBERS, "tokens_per_s", "startup_s"):
         value = getattr(candidate, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
