@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from mixllm_engine.errors import StoreError
+from mixllm_engine.redaction import is_secret
 
 # How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
 _BUSY_S: Final = 30.0
@@ -41,7 +43,7 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
     """
     settings: dict[str, Any] = {"json_serializer": _compact_json, "hide_parameters": True}
     try:
-        url = sa.make_url(where)
+        url = _url(where)
         backend = url.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
             raise StoreError(f"a store is a SQLite file or a PostgreSQL database, not {backend!r}")
@@ -59,6 +61,7 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
     except (exc.ArgumentError, exc.NoSuchModuleError) as error:
         raise StoreError(f"a store is a file path or a SQLAlchemy URL; this one can't be used: {error}") from error
     if backend == "sqlite":
+        _keep_private(url)
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
     else:
@@ -67,6 +70,36 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
         sa.event.listen(engine, "checkout", _check)
     _engines.add(engine)
     return engine
+
+
+def shown(url: sa.URL) -> str:
+    """Return how errors call a database: without passwords, wherever in the URL they stand.
+
+    Examples
+    --------
+    >>> shown(sa.make_url("postgresql+psycopg://ada:1234@host/db?password=5678&sslmode=require"))
+    'postgresql+psycopg://ada:***@host/db?sslmode=require'
+    """
+    secret = [name for name in url.query if is_secret(name)]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
+
+
+def _url(where: str | sa.URL) -> sa.URL:
+    try:
+        return sa.make_url(where)
+    except ValueError:
+        pass  # SQLAlchemy's error would repeat what it took for a port, which may be the rest of a password
+    raise StoreError(
+        "the URL of the store can't be read: its port is not a number. In a password, write @ as %40, : as %3A and / "
+        "as %2F; urllib.parse.quote_plus does that"
+    )
+
+
+def _keep_private(url: sa.URL) -> None:
+    """Make a new SQLite file for its owner only; SQLite's further files take over its mode."""
+    if url.database and url.database != ":memory:" and "uri" not in url.query:
+        with suppress(OSError):  # it is there already, or SQLite will say what is wrong
+            os.close(os.open(url.database, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _after_fork() -> None:

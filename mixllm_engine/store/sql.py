@@ -21,7 +21,7 @@ from mixllm_engine.errors import StoreError, StoreUnavailableError
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
 from mixllm_engine.store.base import DecisionRecord, Fold, Pruned, StoredState, Surplus, WorkerRow
-from mixllm_engine.store.engines import at_one_moment, make_engine, reading
+from mixllm_engine.store.engines import at_one_moment, make_engine, reading, shown
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.journal import Journal
 from mixllm_engine.store.preparing import prepare
@@ -58,7 +58,7 @@ class SqlStore(Reading):
         self._engine = make_engine(url)
         weakref.finalize(self, self._engine.dispose)  # for stores that nobody closes
         self._reader = reading(self._engine)
-        self._name = repr(self._engine.url.render_as_string(hide_password=True))
+        self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
         try:
             with self._guarded():

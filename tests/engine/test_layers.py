@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "mixllm_engine"
 # Each may import itself and what stands before it.
 ORDER = [
-    "types", "errors", "reading", "redaction", "signing", "config", "candidates", "encoding", "prediction", "waiting",
-    "decision", "store", "learning", "following", "workers", "crediting", "tracking", "signals", "explanation",
-    "summary", "saving", "retention", "router", "holders", "calling", "testing", "evaluation", "app",
+    "redaction", "types", "errors", "reading", "config", "candidates", "encoding", "prediction", "waiting",
+    "decision", "store", "learning", "following", "workers", "crediting", "signing", "tracking", "signals",
+    "explanation", "summary", "saving", "retention", "router", "holders", "calling", "testing", "evaluation", "app",
 ]  # fmt: skip
 
 

@@ -244,6 +244,10 @@ def test_short_placeholders_spoil_no_message() -> None:
         f"postgresql+nothing://me:{PASSWORD}@host/db",
         f"mysql://me:{PASSWORD}@host/db",
         f"://me:{PASSWORD}@host/db",
+        f"postgresql+psycopg://me@127.0.0.1:1/db?password={PASSWORD}",
+        f"postgresql+psycopg://me:12/{PASSWORD}@host/db",
+        f"postgresql+psycopg://me:a@host:{PASSWORD}/db",
+        f"postgresql+psycopg://me:a@b:{PASSWORD}@host/db",
     ],
 )
 def test_the_password_of_a_store_is_in_no_error(url: str) -> None:
@@ -385,14 +389,25 @@ def test_the_rights_in_the_docs_are_enough(postgres_url: str) -> None:
                 connection.exec_driver_sql(f"DROP ROLE {role}")
 
 
-def test_states_and_exports_are_for_their_owner_only(tmp_path: Path) -> None:
+def test_states_exports_and_databases_are_for_their_owner_only(tmp_path: Path) -> None:
     with tiny_router(store=tmp_path / "log.db") as router:
         router.decide("hello")
         router.save(tmp_path / "state")
     with closing(open_store(tmp_path / "log.db")) as store:
         export_log(store, tmp_path / "log.jsonl")
-    for file in (tmp_path / "state/state.safetensors", tmp_path / "log.jsonl"):
+    for file in (tmp_path / "state/state.safetensors", tmp_path / "log.jsonl", tmp_path / "log.db"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_files_beside_a_database_are_for_its_owner_only_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    with tiny_router(store=tmp_path / "new.db") as router:
+        router.decide("hello")
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes == {"new.db": 0o600, "new.db-wal": 0o600, "new.db-shm": 0o600}
+    (tmp_path / "shared.db").touch(mode=0o664)
+    (tmp_path / "shared.db").chmod(0o664)
+    tiny_router(store=tmp_path / "shared.db").close()
+    assert stat.S_IMODE((tmp_path / "shared.db").stat().st_mode) == 0o664
 
 
 def test_a_prompt_of_megabytes_costs_no_more_than_its_beginning() -> None:
