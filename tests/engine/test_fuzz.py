@@ -197,7 +197,7 @@ def rewritten(draw: st.DrawFn, whole: bytes) -> bytes:
         manifest = somewhere(draw, manifest, JSON)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(tensors)))
-        array = np.array(tensors[name])
+        array = np.array(tensors[name], dtype=np.float64)
         if array.size and draw(st.booleans()):
             array.flat[draw(st.integers(0, array.size - 1))] = draw(st.floats())
         elif draw(st.booleans()):
