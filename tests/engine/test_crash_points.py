@@ -66,7 +66,7 @@ def at_every_point(work: Callable[[Point], None]) -> Iterator[bool]:
         through = survives(work, at)
         yield through
         if through:
-            assert at > 3, "hardly any point was found: the writes are no longer where this test looks for them"
+            assert at >= 3, "hardly any point was found: the writes are no longer where this test looks for them"
             return
 
 
@@ -347,6 +347,7 @@ def test_a_write_that_is_killed_is_there_in_full_or_not_at_all(
     for through in at_every_point(run):
         there = dump(url)
         added = {table: len(rows) - len(before[table][1]) for table, (_, rows) in there.items()}
+        del added["mixllm_workers"]  # who is there at present, which each child tells by itself
         changed, before = {table: number for table, number in added.items() if number}, there
         assert changed in ({}, more), f"a part only: {changed}"
         found.append(bool(changed))
