@@ -306,12 +306,12 @@ def test_clients_that_litellm_keeps_of_a_closed_loop_are_in_nobodys_way(server: 
 def test_a_loop_that_ends_in_mid_stream_leaves_nothing_open(server: ScriptedServer) -> None:
     client = asking(server)
     server.script("cheap", Reply(text="word " * 200, token_delay_s=0.05))
-    begun = []
+    begun: list[Any] = []
 
     async def leave() -> None:
         chunks = client.astream(MESSAGES, willingness_to_pay=0.0)
         begun.append(chunks)  # nobody closes it, and it outlives the loop
-        begun.append(await anext(aiter(chunks)))
+        begun.append(await anext(chunks))
 
     litellm_clients.run(leave())
     server.wait_for(lambda request: request.disconnected)

@@ -22,8 +22,8 @@ from tests.engine.test_store import place
 
 # Forked from a process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ["pytest", "sqlalchemy.dialects.postgresql.psycopg", "tests.engine.convergence", "tests.engine.interrupted"]
-LONG = Reply(text="word " * 400, token_delay_s=0.05)
+PRELOADED = ["pytest", "litellm", "sqlalchemy.dialects.postgresql.psycopg", "tests.engine.interrupted"]
+LONG = Reply(text="word " * 2000, token_delay_s=0.05)
 
 
 @pytest.fixture
@@ -43,22 +43,26 @@ def started(target: Callable[..., None], *args: object) -> tuple[Any, Any]:
     return process, ours
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.parametrize(
-    ("how", "code", "error"),
-    [("kill", -signal.SIGTERM, None), ("exit", 143, "cancelled"), ("asyncio", 0, "cancelled")],
-    ids=["by default", "sys.exit", "asyncio"],
+    ("how", "kind", "code", "error"),
+    [
+        ("kill", "sqlite", -signal.SIGTERM, None),
+        ("kill", "postgresql", -signal.SIGTERM, None),
+        ("exit", "sqlite", 143, "cancelled"),
+        ("asyncio", "sqlite", 0, "cancelled"),
+    ],
+    ids=["by default", "by default, PostgreSQL", "sys.exit", "asyncio"],
 )
 def test_sigterm_in_mid_stream_ends_in_time_and_loses_nothing(
-    how: str, code: int, error: str | None, kind: str, server: ScriptedServer, request: pytest.FixtureRequest
+    how: str, kind: str, code: int, error: str | None, server: ScriptedServer, request: pytest.FixtureRequest
 ) -> None:
     store = str(place(kind, request))
     process, pipe = started(interrupted.stream_until_terminated, how, store, server.base_url)
     decision_id = pipe.recv()
     told = time.monotonic()
     process.terminate()
-    process.join(10.0)
-    assert (process.exitcode, time.monotonic() - told < 5.0) == (code, True)
+    process.join(30.0)
+    assert (process.exitcode, time.monotonic() - told < 15.0) == (code, True)
     server.wait_for(lambda record: record.disconnected)  # nobody pays for the rest
     begun = time.monotonic()
     with open_router(store) as router:  # nothing is locked
@@ -67,7 +71,7 @@ def test_sigterm_in_mid_stream_ends_in_time_and_loses_nothing(
         outcomes = [outcome.error for outcome in router.explain(decision_id).outcomes]
         assert outcomes == ([] if error is None else [error])
         assert router.feedback(decision_id, 0.5).candidate == "cheap"
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 15.0
     if kind == "sqlite":
         with sqlite3.connect(store) as file:
             assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)

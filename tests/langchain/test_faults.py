@@ -43,7 +43,7 @@ def in_flight(llm: ChatMixLLM) -> int:
     return sum(said["in_flight"] for said in llm.router.stats()["candidates"].values())
 
 
-@pytest.fixture(params=WRONG.values(), ids=WRONG)
+@pytest.fixture(params=list(WRONG.values()), ids=list(WRONG))
 def wrong(request: pytest.FixtureRequest) -> Iterator[str]:
     answer: Answer = request.param
     with raw_server(answer) as address:
@@ -87,12 +87,12 @@ def test_one_model_serves_one_event_loop_after_the_other(llm: ChatMixLLM) -> Non
 
 def test_a_loop_that_ends_in_mid_stream_leaves_nothing_open(llm: ChatMixLLM, server: ScriptedServer) -> None:
     server.script("cheap", Reply(text="word " * 200, token_delay_s=0.05))
-    begun = []
+    begun: list[Any] = []
 
     async def leave() -> None:
         chunks = llm.astream("Hello?")
         begun.append(chunks)  # nobody closes it, and it outlives the loop
-        begun.append(await anext(aiter(chunks)))
+        begun.append(await anext(chunks))
 
     litellm_clients.run(leave())
     server.wait_for(lambda request: request.disconnected)

@@ -28,7 +28,7 @@ def over(cheap_at: str, server: ScriptedServer) -> MixLLM:
     return MixLLM(router=Router(pool, config=config, encoder=HashingEncoder(), seed=0), budget="very_low")
 
 
-@pytest.fixture(params=WRONG.values(), ids=WRONG)
+@pytest.fixture(params=list(WRONG.values()), ids=list(WRONG))
 def wrong(request: pytest.FixtureRequest) -> Iterator[str]:
     answer: Answer = request.param
     with raw_server(answer) as address:
@@ -77,7 +77,7 @@ def test_a_loop_that_ends_in_mid_stream_leaves_nothing_open(server: ScriptedServ
     async def leave() -> None:
         chunks = await llm.astream_chat(HELLO)
         begun.append(chunks)  # nobody closes it, and it outlives the loop
-        begun.append(await anext(aiter(chunks)))
+        begun.append(await anext(chunks))
 
     litellm_clients.run(leave())
     server.wait_for(lambda request: request.disconnected)

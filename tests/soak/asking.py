@@ -137,7 +137,7 @@ async def _achat(to: Surfaces, prompt: str, leave: bool) -> Answer:
 
 
 async def _astream_chat(to: Surfaces, prompt: str, leave: bool) -> Answer:
-    return to.of_llamaindex(await ataken(await to.llm.astream_chat(_llamaindex(prompt)), leave))  # type: ignore[arg-type]
+    return to.of_llamaindex(await ataken(await to.llm.astream_chat(_llamaindex(prompt)), leave))
 
 
 WHOLE: Mapping[str, Way] = {

@@ -118,7 +118,9 @@ class Books:
 
     def _attempts(self, answer: Answer) -> list[tuple[str, str | None]]:
         explanation = self.router.explain(answer.decision_id)
-        attempts = [(outcome.candidate, outcome.error) for outcome in explanation.outcomes]
+        attempts: list[tuple[str, str | None]] = [
+            (outcome.candidate, outcome.error) for outcome in explanation.outcomes
+        ]
         ranking = list(explanation.decision.ranking)
         if [name for name, _ in attempts] != ranking[: len(attempts)]:
             self.mistake(f"decision {answer.decision_id}: attempts {attempts} don't follow the ranking {ranking}")

@@ -66,9 +66,14 @@ def main() -> None:
             server.script(name, behave)
         sys.stdout.write(server.base_url + "\n")
         sys.stdout.flush()
-        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+        threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
         while not ended.wait(1.0):
             server.clear()  # else its records would fill the memory
+
+
+def _wait_for_end(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
 
 
 if __name__ == "__main__":
