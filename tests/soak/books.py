@@ -54,10 +54,12 @@ class Totals:
             "feedback_duplicate": self.counts["feedback duplicate"],
             "feedback_unmatched": self.counts["feedback unmatched"],
             "feedback_pending": 0,
+            "writes_waiting": 0,
+            "writes_lost": 0,
         }
         for name, number in expected.items():
             if stats[name] != number:
-                found.append(f"{name} is {stats[name]}, but {number} were acknowledged")
+                found.append(f"{name} is {stats[name]}, and should be {number}")
         for name in NAMES:
             said = stats["candidates"][name]
             if said["in_flight"]:
@@ -142,8 +144,8 @@ class Books:
         judged.rewards[key] = reward
         with self._lock:
             self.counts[f"feedback {receipt.status}"] += 1
-            self.labels[receipt.candidate] += before is None
-            self.rewards[receipt.candidate] += judged.label - (before or 0.0)
+            self.labels[judged.answer.candidate] += before is None
+            self.rewards[judged.answer.candidate] += judged.label - (before or 0.0)
 
     def judge_unknown(self, decision_id: str) -> None:
         """Give feedback on what was never decided."""
