@@ -27,10 +27,9 @@ def main(
     rate: Annotated[float, typer.Option(min=1.0, help="Questions a second, of all workers together.")] = 50.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the store.")] = 2,
     seed: Annotated[int, typer.Option(help="Another seed, another mixture.")] = 0,
-    trace: Annotated[bool, typer.Option(help="Say where memory was allocated after the warm-up; slow.")] = False,
 ) -> None:
     """Ask a provider that fails, for a while, and say what went wrong that is not the provider's fault."""
-    plan = Plan(seconds=seconds, rate=rate / workers, trace=trace)
+    plan = Plan(seconds=seconds, rate=rate / workers)
     plans = [replace(plan, seed=seed + number) for number in range(workers)]
     with provider() as address, tempfile.TemporaryDirectory(prefix="mixllm-soak-") as folder:
         store = str(Path(folder) / "soak.db")
@@ -40,9 +39,10 @@ def main(
     for what, number in sorted(totals.counts.items()):
         typer.echo(f"{number:8d} {what}")
     for report in reports:
-        change = 100 * (report.last_mib / report.first_mib - 1)
+        change = 100 * (report.last.held / report.first.held - 1)
         typer.echo(
-            f"memory after the warm-up {report.first_mib:.1f} MiB, at the end {report.last_mib:.1f} ({change:+.1f} %)"
+            f"memory held after the warm-up {report.first.held:.1f} MiB, at the end {report.last.held:.1f} "
+            f"({change:+.1f} %); resident {report.first.resident:.1f}, {report.last.resident:.1f}"
         )
         mistakes += report.mistakes
     reached, cpu_s = sum(report.rate for report in reports), sum(report.cpu_s for report in reports) / workers

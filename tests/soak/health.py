@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import math
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -54,16 +57,33 @@ def open_tasks(loop: asyncio.AbstractEventLoop) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """The memory at a time after the start."""
+class Memory:
+    """Memory in MiB: what is resident, the middle of the last ten seconds; and what of it is really held.
 
-    at_s: float
-    resident_mib: float
+    The difference is free already, in gaps between what is held: the allocator hands it back when it is asked to.
+    """
+
+    resident: float
+    held: float
 
 
-def growth(samples: Iterable[Sample], warm_up_s: float, seconds: float) -> tuple[float, float]:
-    """Return the memory after the warm-up and at the end, in MiB: medians over a tenth of the time, at least 10 s."""
-    samples, window_s = list(samples), max(10.0, seconds / 10)
-    first = [sample.resident_mib for sample in samples if warm_up_s <= sample.at_s < warm_up_s + window_s]
-    last = [sample.resident_mib for sample in samples if seconds - window_s <= sample.at_s <= seconds]
-    return median(first), median(last)
+class Gauge:
+    """Samples of memory, one a second."""
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque(maxlen=10)
+        self._sampled_at = -math.inf
+
+    def look(self, now: float) -> None:
+        """Take a sample if it is time for one."""
+        if now - self._sampled_at >= 1.0:
+            self._sampled_at = now
+            self._latest.append(resident_mib())
+
+    def read(self) -> Memory:
+        """Return the memory of now."""
+        resident = median(self._latest)
+        gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+            trim(0)
+        return Memory(resident=resident, held=resident_mib())

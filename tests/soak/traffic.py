@@ -34,7 +34,6 @@ class Plan:
     seconds: float
     rate: float
     seed: int = 0
-    trace: bool = False
 
     @property
     def warm_up_s(self) -> float:

@@ -6,11 +6,10 @@ import gc
 import sys
 import threading
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
 
@@ -42,9 +41,9 @@ class Report:
 
     rate: float
     cpu_s: float
-    first_mib: float
-    last_mib: float
-    mistakes: tuple[str, ...]
+    first: health.Memory
+    last: health.Memory
+    mistakes: tuple[str, ...] = ()
 
 
 class Clock:
@@ -76,9 +75,10 @@ def main(plan: Plan, address: str, store: str, parent: Connection) -> None:
                 way(surfaces, "answer with token-0", False)
             parent.send("ready")
             parent.recv()
-            samples, rate, cpu_s = _drive(
-                plan, Traffic(plan, surfaces, books), port, lambda: setattr(clock, "ahead_s", HOUR_S)
-            )
+            traffic = Traffic(plan, surfaces, books)
+            driven = _drive(plan, traffic, port)
+            clock.ahead_s = HOUR_S
+            traffic.finish()
         gc.collect()
         parent.send(books.totals())
         everybody: Totals = parent.recv()
@@ -88,47 +88,30 @@ def main(plan: Plan, address: str, store: str, parent: Connection) -> None:
         books.mistake(f"{len(left)} connections are left, in the states {', '.join(left)}")
     if extra := set(health.threads()) - set(before):
         books.mistake(f"{len(extra)} threads are left: {', '.join(sorted(extra)[:10])}")
-    first, last = health.growth(samples, plan.warm_up_s, plan.seconds)
-    if last > 1.05 * first:
-        books.mistake(f"memory grew from {first:.1f} to {last:.1f} MiB, by more than 5 %")
-    parent.send(Report(rate=rate, cpu_s=cpu_s, first_mib=first, last_mib=last, mistakes=tuple(books.mistakes)))
+    first, last = driven.first, driven.last
+    if last.held > 1.05 * first.held:
+        books.mistake(f"memory grew from {first.held:.1f} to {last.held:.1f} MiB, by more than 5 %")
+    parent.send(replace(driven, mistakes=tuple(books.mistakes)))
 
 
-def _drive(
-    plan: Plan, traffic: Traffic, port: int, let_an_hour_pass: Callable[[], None]
-) -> tuple[list[health.Sample], float, float]:
-    """Ask until the time is over, and wait for the end.
-
-    Returns samples of memory, the rate that was reached, and CPU seconds a question.
-    """
-    before_s = time.process_time()
-    samples, started, number, told = (
-        [health.Sample(at_s=0.0, resident_mib=health.resident_mib())],
-        time.monotonic(),
-        0,
-        1,
-    )
+def _drive(plan: Plan, traffic: Traffic, port: int) -> Report:
+    """Ask until the time is over."""
+    gauge, first, told, number = health.Gauge(), None, 1, 0
+    started, before_s = time.monotonic(), time.process_time()
     while (at_s := time.monotonic() - started) < plan.seconds:
-        if at_s - samples[-1].at_s >= 1.0:
-            samples.append(health.Sample(at_s=at_s, resident_mib=health.resident_mib()))
+        gauge.look(at_s)
         if at_s >= _PROGRESS_S * told:
             told += 1
             typer.echo(f"worker {plan.seed} {_progress(at_s, number / at_s, traffic, port)}")
-        if plan.trace and not tracemalloc.is_tracing() and at_s >= plan.warm_up_s:
-            tracemalloc.start(8)
-            traced = tracemalloc.take_snapshot()
+        if first is None and at_s >= plan.warm_up_s:
+            first = gauge.read()
         traffic.give_late(time.monotonic())
         number += 1
         traffic.ask(number)
         time.sleep(max(0.0, started + number / plan.rate - time.monotonic()))
-    rate, cost_s = number / (time.monotonic() - started), (time.process_time() - before_s) / number
-    if tracemalloc.is_tracing():
-        for line in tracemalloc.take_snapshot().compare_to(traced, "traceback")[:15]:
-            typer.echo("\n".join([str(line), *line.traceback.format()]))
-        tracemalloc.stop()
-    let_an_hour_pass()
-    traffic.finish()
-    return samples, rate, cost_s
+    rate, cpu_s = number / (time.monotonic() - started), (time.process_time() - before_s) / number
+    last = gauge.read()
+    return Report(rate=rate, cpu_s=cpu_s, first=first or last, last=last)
 
 
 def _progress(at_s: float, rate: float, traffic: Traffic, port: int) -> str:
