@@ -326,7 +326,9 @@ def test_changes_of_a_state_wait_for_each_other(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(store.state("e").data) == sorted(bytes([0, 1, 2, 3]) * 10)
+    state = store.state("e")
+    assert state
+    assert sorted(state.data) == sorted(bytes([0, 1, 2, 3]) * 10)
 
 
 def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(store: Store, tmp_path: Path) -> None:
