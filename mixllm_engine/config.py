@@ -174,7 +174,10 @@ class WaitingConfig(_Frozen):
 class CallingConfig(_Frozen):
     """Calls to candidates."""
 
-    timeout_s: Positive = Field(default=120.0, description="Longest time for one attempt; a call may say otherwise.")
+    timeout_s: Positive = Field(
+        default=120.0,
+        description="Longest silence in one attempt, before the first byte and between two; a call may say otherwise.",
+    )
 
 
 class StorageConfig(_Frozen):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, get_args
 from uuid import UUID
 
 from mixllm_engine.candidates import is_plain
 from mixllm_engine.errors import FeedbackError, UnknownDecisionError
+from mixllm_engine.following import Follower
 from mixllm_engine.learning.rewards import check_label
 from mixllm_engine.store.base import Store, unknown_decision
 from mixllm_engine.types import Decision, FeedbackReceipt, Label
@@ -94,15 +94,12 @@ def give(
     return receipt
 
 
-class Credited(ABC):
+class Credited:
     """The part of a router that takes feedback."""
 
     _store: Store
     _clock: Callable[[], float]
-
-    @abstractmethod
-    def _taught(self) -> None:
-        """Learn from feedback that was kept; that may be later, since it is durable already."""
+    _follower: Follower
 
     def link(self, decision_id: str, *names: str) -> None:
         """Let names, such as the ids of a framework's runs, lead feedback to a decision; one name may lead to several.
@@ -160,5 +157,5 @@ class Credited(ABC):
             If the store holds no such decision.
         """
         receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
-        self._taught()
+        self._follower.try_to_catch_up()  # if not now, then later: it is durable already
         return receipt

@@ -35,6 +35,8 @@ class Follower:
         How often other workers' rows are looked for.
     chores : sequence of callable
         What else is to be done every so often; they may raise `StoreError`.
+    forked : sequence of callable
+        What is to be done in a process that was forked from this one.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Follower:
         lock: threading.RLock,
         interval_s: float,
         chores: Sequence[Callable[[], None]] = (),
+        forked: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
         self._begin_learner = begin
@@ -51,6 +54,7 @@ class Follower:
         self.lock = lock
         self._interval_s = interval_s
         self._chores = chores
+        self._forked = forked
         self._begun = 0  # how often the log was read
         self._read_at = float("-inf")
         self._behind = False  # whether the last reading failed
@@ -201,6 +205,8 @@ def _after_fork_in_child() -> None:
     _after_fork()
     for follower in _followers:
         follower._begin()
+        for begin in follower._forked:
+            begin()
 
 
 _held: Final[list[threading.RLock]] = []

@@ -18,6 +18,8 @@ from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store, StoredState
 from mixllm_engine.types import Query
 
 _EVERY_S: Final = 300.0
+# By so much may the clock and a steady one disagree about the time between two looks.
+_DRIFT_S: Final = 60.0
 _AT_ONCE: Final = 5000  # decisions in one transaction, during which nobody else writes
 
 
@@ -54,13 +56,15 @@ class Retention:
         self._config = config
         self._clock = clock
         self._steady = steady
-        self._looked_s = steady()
+        self._looked = (steady(), clock())
 
     def look(self, follower: Follower) -> None:
-        """Drop what is to be dropped, every few minutes."""
-        if self._steady() - self._looked_s >= _EVERY_S:
-            self._looked_s = self._steady()
-            self.prune(follower)
+        """Drop what is to be dropped, every few minutes, unless the clock was set meanwhile: that may be a mistake."""
+        before, now = self._looked, (self._steady(), self._clock())
+        if now[0] - before[0] >= _EVERY_S:
+            self._looked = now
+            if abs((now[1] - before[1]) - (now[0] - before[0])) < _DRIFT_S:
+                self.prune(follower)
 
     def prune(self, follower: Follower) -> int:
         """Drop what is to be dropped; returns the number of decisions.

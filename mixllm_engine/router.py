@@ -72,20 +72,22 @@ class Router(Credited):
         seed: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = config or RouterConfig.default()
+        self.config = config = config or RouterConfig.default()
         self._pool = Pool(candidates)
-        self._store = open_store(store, self.config.storage)
-        self._contexts = ContextMaker(encoder or OnnxEncoder(), self.config.features)
-        self._maker = DecisionMaker(self._pool, self.config, np.random.default_rng(seed))
+        self._store = open_store(store, config.storage)
+        self._contexts = ContextMaker(encoder or OnnxEncoder(), config.features)
+        self._maker = DecisionMaker(self._pool, config, np.random.default_rng(seed))
         self._clock = clock
         self._lock = threading.RLock()
         self._maker.draws = dict(self._store.exploring_draws())
         self._calls = Calls(self._maker.load, self._maker.cooldowns)
-        interval_s = self.config.sync_interval_s
-        self._workers = Workers(self._store, self._maker, self._lock, interval_s, clock)
-        self._retention = Retention(self._store, self.config.storage, clock)
+        self._workers = Workers(self._store, self._maker, self._lock, config.sync_interval_s, clock)
+        self._retention = Retention(self._store, config.storage, clock)
         chores = (self._workers.exchange, lambda: self._retention.look(self._follower))
-        self._follower: Follower = Follower(self._store, self._begin, self._lock, interval_s, chores)
+        forked = (self._maker.forked, self._calls.forked, self._workers.begin)
+        self._follower: Follower = Follower(
+            self._store, self._begin, self._lock, config.sync_interval_s, chores, forked
+        )
 
     def _begin(self) -> Learner:
         return begin(self._pool, self._contexts, self.config, self._store)
@@ -218,9 +220,6 @@ class Router(Credited):
         It happens by itself every `RouterConfig.sync_interval_s`, and after each feedback of this router's.
         """
         return self._follower.keep_up()
-
-    def _taught(self) -> None:
-        self._follower.try_to_catch_up()
 
     def fit(self, table: Any, *, text: str = "prompt", progress: bool = True) -> FitReport:
         """Learn offline from a table of outcomes; feedback that came before is kept and counted on top.

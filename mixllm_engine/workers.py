@@ -126,6 +126,10 @@ class Workers:
         self._gone_s = max(_GONE_S, _GONE_INTERVALS * interval_s)
         self._clock = clock
         self._steady = steady
+        self.begin()
+
+    def begin(self) -> None:
+        """Be a worker that nobody knows yet, as a forked one is."""
         self._name = secrets.token_hex(16)
         self._beat = 0
         self._others: dict[str, _Other] = {}

@@ -149,6 +149,7 @@ class Budgets:
     _STEP = 0.05  # eta
     _SMOOTHING = 0.95
     _MAX_DUAL = 8.0
+    _MOST = 100  # budgets that are paced: whoever names another one for every query keeps none of them
 
     def __init__(self) -> None:
         self.curve: SpendCurve | None = None
@@ -175,6 +176,8 @@ class Budgets:
         spend = self._SMOOTHING * before.spend_usd + (1.0 - self._SMOOTHING) * cost_usd
         dual = before.dual + self._STEP * (spend / budget - 1.0)
         self._paces[budget] = Pace(min(max(dual, -self._MAX_DUAL), self._MAX_DUAL), spend)
+        if len(self._paces) > self._MOST:
+            del self._paces[next(known for known in self._paces if known != budget)]
 
     def agree(self, spenders: Sequence[Mapping[float, Pace]]) -> None:
         """Take the mean of how a budget stands with all who spend from it; a budget that nobody names stays.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import urandom
+from os import getpid, urandom
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +108,11 @@ class DecisionMaker:
     def drawn(self, draws: Mapping[str, int]) -> None:
         """Take note of the exploring draws of all workers; those that were not written yet are only known here."""
         self.draws = {name: max(self.draws.get(name, 0), draws.get(name, 0)) for name in {*self.draws, *draws}}
+
+    def forked(self) -> None:
+        """Draw otherwise than the process that this one was forked from, and leave its calls to it."""
+        self._rng = np.random.default_rng([int(self._rng.integers(2**32)), getpid()])
+        self.load.forked()
 
     def change_pool(self, pool: Pool) -> None:
         """Follow a changed pool."""

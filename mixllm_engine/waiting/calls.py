@@ -42,6 +42,10 @@ class Calls:
         if not self._under_way[call]:
             del self._under_way[call]
 
+    def forked(self) -> None:
+        """Leave the calls under way to the process that this one was forked from."""
+        self._under_way.clear()
+
     def brought(self, outcome: Outcome, now: float) -> None:
         """Learn of an answer how fast it was, of a failure how long to leave the candidate alone."""
         if outcome.error is not None:

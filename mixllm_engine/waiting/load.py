@@ -76,6 +76,11 @@ class Load:
         """Return the number of this worker's calls under way."""
         return self._in_flight.get(name, 0)
 
+    def forked(self) -> None:
+        """Leave the calls under way to the process that this one was forked from."""
+        self._in_flight = {}
+        self._count()
+
     def _change(self, name: str, step: int) -> None:
         count = max(0, self._in_flight.get(name, 0) + step)
         self._in_flight[name] = count

@@ -15,6 +15,7 @@ import pytest
 
 from mixllm_engine import Outcome, Router, UnknownDecisionError
 from mixllm_engine.config import FeatureConfig, LearningConfig, RouterConfig, StorageConfig
+from mixllm_engine.retention import Retention
 from mixllm_engine.testing import FakeClock, HashingEncoder, tiny_pool, tiny_router
 from tests.engine.convergence import statistics
 from tests.engine.test_store import place
@@ -239,6 +240,25 @@ def test_it_happens_by_itself(opened: ExitStack, tmp_path: Path, monkeypatch: py
         assert time.monotonic() < until, "nothing was dropped"
         time.sleep(0.02)
     assert router.stats()["decisions"] == 10
+
+
+def test_a_clock_that_was_set_drops_nothing_at_once(opened: ExitStack, tmp_path: Path) -> None:
+    clock, steady = FakeClock(), FakeClock(0.0)
+    router = opened.enter_context(tiny_router(store=tmp_path / "log.db", clock=clock, config=config(keep_s=DAY)))
+    teach(router, clock, 0, 10)
+    router.sync()
+    retention = Retention(router._store, router.config.storage, clock, steady)
+
+    def look_after(seconds: float, jump_s: float = 0.0) -> int:
+        steady.advance(seconds)
+        clock.advance(seconds + jump_s)
+        retention.look(router._follower)
+        return len(rows(tmp_path / "log.db", "SELECT 1 FROM mixllm_decisions"))
+
+    assert look_after(301.0, jump_s=365 * DAY) == 10
+    assert look_after(301.0, jump_s=-365 * DAY) == 10
+    assert look_after(301.0) == 10
+    assert look_after(2 * DAY) == 0
 
 
 def rows(path: Path, query: str) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from mixllm_engine.config import RouterConfig, WaitingConfig
 from mixllm_engine.store.base import WorkerRow
 from mixllm_engine.testing import FakeClock, tiny_router
 from mixllm_engine.workers import Standing
-from tests.engine.test_store import SMALL, place
+from tests.engine.test_store import ROOT, SMALL, place
 
 STORES = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 FAST = SMALL.model_copy(update={"waiting": WaitingConfig(concurrency=2, cooldown_s=30.0)})
@@ -156,6 +158,43 @@ def test_exploring_draws_are_bounded_for_all_workers_together(tmp_path: Path) ->
             router.sync()
     stats = routers[0].stats()["candidates"]
     assert all(0 < stats[name]["exploring_draws"] <= pulls for name in ("cheap", "dear"))
+
+
+FORKED = """
+import os, sys
+from tests.engine.test_workers import crew
+(router,) = crew(sys.argv[1], workers=1)
+router.dispatched(router.decide("question").decision_id, "cheap")
+router.sync()
+name = router._workers._name
+child = os.fork()
+drawn = [router.decide(f"question {number}").explored for number in range(40)]
+router.sync()
+stats = router.stats()["candidates"]["cheap"]
+print("".join("01"[explored] for explored in drawn), stats["in_flight"], router._workers._name != name, flush=True)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    router.close()
+else:
+    os._exit(0)
+"""
+
+
+def test_forked_workers_are_workers_of_their_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path / "log.db")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (line.split() for line in done.stdout.splitlines())
+    assert one[0] != two[0]  # they do not draw in step
+    assert sorted([one[1:], two[1:]]) == [["0", "True"], ["1", "False"]]  # the call is the parent's
+
+
+def test_a_budget_of_its_own_for_every_query_is_not_remembered() -> None:
+    router = tiny_router()
+    for number in range(300):
+        router.decide("question", budget=0.001 + number * 1e-6)
+    assert len(router._maker.budgets.paces) == 100
 
 
 def test_a_damaged_row_is_an_error_and_holds_nobody_up(tmp_path: Path) -> None:
