@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from mixllm_engine.counterfactual import Counterfactual
 from mixllm_engine.store.base import DecisionRecord
 from mixllm_engine.types import Decision, Outcome
 
 # The parts of the score that most decisions do not have; shown where any candidate has them.
 _RARE = ("feedback", "optimism")
-_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "penalty", *_RARE, "score", "")
+_COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "late", *_RARE, "score", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,29 @@ class Explanation:
             "ranking": list(decision.ranking),
             "policy": self.record.policy,
             "scores": {name: asdict(score) for name, score in decision.scores.items()},
+            "parts": {name: self.parts(name) for name in decision.scores},
+            "counterfactual": asdict(counterfactual) if (counterfactual := self.counterfactual) else None,
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
         }
+
+    def parts(self, name: str) -> dict[str, float]:
+        """Return the parts of a candidate's score with their weights and signs: they add up to it.
+
+        In decisions of older stores, whose weights are not known, `unsure` and `late` are without them.
+        """
+        score, alpha, beta = self.decision.scores[name], self.decision.uncertainty_weight, self.decision.penalty_weight
+        return {
+            "trade": score.trade,
+            "unsure": score.uncertainty * (1.0 if alpha is None else alpha),
+            "late": score.penalty * (1.0 if beta is None else -beta),
+            "feedback": score.feedback,
+            "optimism": score.optimism,
+        }
+
+    @property
+    def counterfactual(self) -> Counterfactual | None:
+        """What would have to change for the runner-up to win; ``None`` where there is none."""
+        return Counterfactual.of(self.decision)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return one row of text per candidate, best score first, in the order of the table's columns."""
@@ -66,7 +88,7 @@ class Explanation:
         rows = []
         for name in ordered:
             s = scores[name]
-            parts = (s.trade, s.uncertainty, s.penalty, s.feedback, s.optimism, s.total)
+            parts = (*self.parts(name).values(), s.total)
             note = s.reason or ("<- chosen" if name == self.decision.candidate else "")
             numbers = (f"{s.quality:.3f}", f"{s.cost_usd:.6f}", f"{s.response_tokens:.0f}", f"{s.waiting_s:.2f}")
             rows.append((name, *numbers, *(f"{part:.4f}" for part in parts), note))
@@ -88,4 +110,6 @@ class Explanation:
             + (f", {outcome.latency_s:.2f} s" if outcome.latency_s is not None else "")
             for outcome in self.outcomes
         ]
-        return "\n".join([self.summary, "", *lines, *(["", *attempts] if attempts else [])])
+        change = [str(self.counterfactual)] if self.counterfactual else []
+        more = [["", *part] for part in (change, attempts) if part]
+        return "\n".join([self.summary, "", *lines, *(line for part in more for line in part)])

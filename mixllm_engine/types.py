@@ -220,6 +220,8 @@ class Decision:
         The lambda that was used.
     time_s : float
         When, in seconds since the epoch.
+    uncertainty_weight, penalty_weight : float, optional
+        alpha and beta of the scores; ``None`` in decisions of older stores.
     """
 
     decision_id: str
@@ -231,6 +233,8 @@ class Decision:
     reason: str = "score"
     willingness_to_pay: float
     time_s: float
+    uncertainty_weight: float | None = None
+    penalty_weight: float | None = None
 
 
 ErrorKind = Literal[

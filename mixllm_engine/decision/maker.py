@@ -172,6 +172,8 @@ class DecisionMaker:
             reason=why,
             willingness_to_pay=willingness,
             time_s=now,
+            uncertainty_weight=self._scoring.uncertainty_weight,
+            penalty_weight=self._scoring.penalty_weight,
         )
 
     def _known(self, labels: Vector) -> _Experience:

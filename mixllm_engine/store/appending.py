@@ -100,6 +100,8 @@ def _decision_row(entry: NewDecision) -> dict[str, Any]:
         "explored": decision.explored,
         "reason": decision.reason,
         "willingness_to_pay": lambda_ if math.isfinite(lambda_) else None,
+        "uncertainty_weight": decision.uncertainty_weight,
+        "penalty_weight": decision.penalty_weight,
         "prompt_tokens": record.prompt_tokens,
         "ranking": list(decision.ranking),
         "scores": {name: _fields(score, _SCORE_FIELDS) for name, score in decision.scores.items()},

@@ -21,7 +21,11 @@ _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
         "ALTER TABLE mixllm_feedback_log ADD COLUMN after_weight FLOAT NOT NULL DEFAULT 1",
         "UPDATE mixllm_feedback_log SET before_weight = 1 WHERE before IS NOT NULL",
     ),
-    2: ("CREATE INDEX IF NOT EXISTS ix_mixllm_decisions_time_s ON mixllm_decisions (time_s)",),
+    2: (
+        "CREATE INDEX IF NOT EXISTS ix_mixllm_decisions_time_s ON mixllm_decisions (time_s)",
+        "ALTER TABLE mixllm_decisions ADD COLUMN uncertainty_weight FLOAT",
+        "ALTER TABLE mixllm_decisions ADD COLUMN penalty_weight FLOAT",
+    ),
 }
 
 

@@ -61,6 +61,8 @@ class Reading(ABC):
             reason=row.reason,
             willingness_to_pay=math.inf if lambda_ is None else lambda_,
             time_s=row.time_s,
+            uncertainty_weight=row.uncertainty_weight,
+            penalty_weight=row.penalty_weight,
         )
         return DecisionRecord(
             decision=decision,

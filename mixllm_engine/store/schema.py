@@ -29,6 +29,8 @@ decisions = sa.Table(
     sa.Column("explored", sa.Boolean, nullable=False, index=True),
     sa.Column("reason", sa.String(64), nullable=False),
     sa.Column("willingness_to_pay", sa.Float(53), nullable=True),  # NULL = infinite
+    sa.Column("uncertainty_weight", sa.Float(53)),
+    sa.Column("penalty_weight", sa.Float(53)),
     sa.Column("prompt_tokens", sa.Integer, nullable=False),
     sa.Column("ranking", sa.JSON, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),

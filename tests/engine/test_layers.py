@@ -16,7 +16,8 @@ ENGINE = ROOT / "mixllm_engine"
 ORDER = [
     "redaction", "types", "errors", "reading", "config", "candidates", "encoding", "prediction", "waiting",
     "decision", "store", "learning", "following", "workers", "crediting", "signing", "tracking", "signals",
-    "explanation", "summary", "saving", "retention", "router", "holders", "calling", "testing", "evaluation", "app",
+    "counterfactual", "explanation", "summary", "saving", "retention", "router", "holders",
+    "calling", "testing", "evaluation", "app",
 ]  # fmt: skip
 
 
