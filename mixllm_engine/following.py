@@ -1,23 +1,28 @@
 """The log -> the learned state: on demand, and every so often in the background, so that all workers know the same.
 
-Nobody leads: every router reads the same log from where it stopped. Rows are read without the router's lock, so that a
-slow database holds up no decision.
+Nobody leads: every router reads the same log from where it stopped. Rows are read without the router's lock, and by a
+thread of their own once decisions are made, so that a slow database holds up nobody for long.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
-from weakref import WeakSet, ref
+from weakref import finalize, ref
 
 from mixllm_engine.errors import StateError, StoreError
 from mixllm_engine.learning.learner import Learner
+from mixllm_engine.store import forking
 from mixllm_engine.store.base import Store
 
 _log = logging.getLogger(__name__)
+
+# Nobody waits longer than this for what is learned anyway, soon after.
+_PATIENCE_S: Final = 1.0
+_CLOSING_S: Final = 10.0
 
 
 class Follower:
@@ -34,7 +39,7 @@ class Follower:
     interval_s : float
         How often other workers' rows are looked for.
     chores : sequence of callable
-        What else is to be done every so often; they may raise `StoreError`.
+        What else is to be done that often, one at a time; they may raise `StoreError`.
     forked : sequence of callable
         What is to be done in a process that was forked from this one.
     """
@@ -55,16 +60,20 @@ class Follower:
         self._interval_s = interval_s
         self._chores = chores
         self._forked = forked
-        self._begun = 0  # how often the log was read
-        self._read_at = float("-inf")
-        self._behind = False  # whether the last reading failed
-        self._stopped = threading.Event()
+        self._looked_at = float("-inf")
+        self._stopped = False
         self._begin()
-        _followers.add(self)
+        forking.LEARNED.add(self)
 
     def _begin(self) -> None:
         self.turn = threading.RLock()  # taken before the router's, never while it is held
+        self._begun = 0  # how often the log was read ...
+        self._ended_well = 0  # ... and which of these readings was the latest that succeeded
         self._thread: threading.Thread | None = None
+        self._late = False  # whether the log can't be read now, or only slowly
+        self._progress = threading.Condition()
+        self._wake = threading.Event()
+        finalize(self, self._wake.set).atexit = False  # ends the thread of a follower that nobody stopped
 
     @property
     def learner(self) -> Learner:
@@ -82,12 +91,15 @@ class Follower:
         StoreError
             If the log can't be read.
         """
-        begun = self._begun
+        asked = self._begun
         with self.turn:
-            if self._begun > begun:  # another thread has begun, and ended, since this one asked
+            if self._ended_well > asked:  # another thread has begun, and succeeded, since this one asked
                 return 0
             self._begun += 1
-            return self._read(self.learner)
+            folded = self._read(self.learner)
+            self._ended_well = self._begun
+            self._tell()
+            return folded
 
     def _read(self, learner: Learner) -> int:
         folded, more = 0, True
@@ -113,32 +125,32 @@ class Follower:
                     self._known = newer
 
     def keep_up(self) -> int:
-        """Catch up with everything, and do the chores; returns the number of rows.
+        """Catch up with everything, and do the chores, one thread at a time; returns the number of rows.
 
         Raises
         ------
         StoreError
             If the store can't be reached; `StateError` if what it keeps is damaged.
         """
-        self.renew()
-        rows = self.catch_up()
-        for chore in self._chores:
-            chore()
-        return rows
+        with self.turn:
+            self.renew()
+            rows = self.catch_up()
+            for chore in self._chores:
+                chore()
+            return rows
 
     def try_to_catch_up(self) -> None:
-        """Do as `catch_up` does; where the log can't be read now, the next attempt brings it in."""
-        self._try(self.catch_up)
-
-    def _try(self, work: Callable[[], int]) -> None:
-        try:
-            work()
-        except (StoreError, StateError) as error:
-            if not self._behind:
-                _log.warning("what was written lately is learned later: %s", error)
-            self._behind = True
-        else:
-            self._behind = False
+        """Do as `catch_up` does; what can't be read now, or takes its time, is brought in by the next attempt."""
+        if not self._in_background():
+            self._try(self.catch_up)
+            return
+        with self._progress:
+            asked = self._begun
+            self._wake.set()
+            if self._late:
+                return
+            if not self._progress.wait_for(lambda: self._late or self._ended_well > asked, _PATIENCE_S):
+                self._late = True
 
     def look(self, now: float) -> None:
         """See to it that the log is read every so often; called before each decision.
@@ -149,66 +161,74 @@ class Follower:
             Seconds of the router's clock.
         """
         if self._store.shared and self._interval_s:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._in_background():
                 self._start()
-        elif not 0.0 <= now - self._read_at < self._interval_s:
-            self._read_at = now
-            self.try_to_catch_up()
+        elif not 0.0 <= now - self._looked_at < self._interval_s:
+            self._looked_at = now
+            self._try(self.catch_up)
 
     def stop(self) -> None:
         """End the thread."""
-        self._stopped.set()
+        self._stopped = True
+        self._wake.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=10.0)
+            thread.join(_CLOSING_S)
+
+    def before_fork(self) -> None:
+        """Wait until nobody is in the middle of a change, which a forked worker could never end."""
+        self.lock.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Let a forked worker take its own turns; the thread that may have held one is not here."""
+        self.lock.release()
+        if in_child:
+            self._begin()
+            for begin in self._forked:
+                begin()
 
     # -- in the background -------------------------------------------------------------------------------------------
 
+    def _in_background(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def _start(self) -> None:
         with self.turn:
-            if self._stopped.is_set() or (self._thread is not None and self._thread.is_alive()):
+            if self._stopped or self._in_background():
                 return
             if self._begun == 0:  # the first decision already knows what the log says
                 self._try(self.keep_up)
-            arguments = (ref(self), self._stopped, self._interval_s)
+            arguments = (ref(self), self._wake, self._interval_s)
             self._thread = threading.Thread(target=_follow, args=arguments, name="mixllm-follower", daemon=True)
             self._thread.start()
 
+    def _try(self, work: Callable[[], int]) -> None:
+        try:
+            work()
+        except (StoreError, StateError) as error:
+            if not self._late:
+                _log.warning("what was written lately is learned later: %s", error)
+            self._late = True
+            self._tell()
+        else:
+            self._late = False
 
-def _follow(follower: ref[Follower], stopped: threading.Event, interval_s: float) -> None:
-    """Catch up until it is stopped or nobody holds the follower any more."""
-    while not stopped.wait(interval_s):
+    def _tell(self) -> None:
+        with self._progress:
+            self._progress.notify_all()
+
+
+def _follow(follower: ref[Follower], wake: threading.Event, interval_s: float) -> None:
+    """Catch up whenever somebody wants it, and every so often, until it is stopped or nobody holds the follower."""
+    due_s = time.monotonic() + interval_s
+    while True:
+        wake.wait(max(0.0, due_s - time.monotonic()))
+        wake.clear()
         known = follower()
-        if known is None:
+        if known is None or known._stopped:
             return
-        known._try(known.keep_up)
+        due = time.monotonic() >= due_s
+        known._try(known.keep_up if due else known.catch_up)
+        if due:
+            due_s = time.monotonic() + interval_s
         del known
-
-
-_followers: Final = WeakSet[Follower]()
-
-
-def _before_fork() -> None:
-    """Wait until nobody is in the middle of a change, which a forked worker could never end."""
-    _held.extend(follower.lock for follower in _followers)
-    for lock in _held:
-        lock.acquire()
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-
-
-def _after_fork_in_child() -> None:
-    """Let a forked worker take its own turns; the thread that may have held one is not here."""
-    _after_fork()
-    for follower in _followers:
-        follower._begin()
-        for begin in follower._forked:
-            begin()
-
-
-_held: Final[list[threading.RLock]] = []
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -320,8 +320,7 @@ class Router(Credited):
         encoder made the vectors of its decisions. ``alerts`` are candidates whose quality has shifted.
         """
         self._follower.try_to_catch_up()
-        with self._lock:
-            return summary(self._store, self._learner, self._maker)
+        return summary(self._store, self._learner, self._maker, self._lock)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from mixllm_engine.decision.maker import DecisionMaker
@@ -9,9 +10,15 @@ from mixllm_engine.learning.learner import Learner
 from mixllm_engine.store.base import Store
 
 
-def summary(store: Store, learner: Learner, maker: DecisionMaker) -> dict[str, Any]:
-    """Count the log and what was learned from it; numbers that stand still show learning that has stopped."""
+def summary(store: Store, learner: Learner, maker: DecisionMaker, lock: threading.RLock) -> dict[str, Any]:
+    """Count the log and what was learned from it; numbers that stand still show learning that has stopped.
+
+    `lock` guards what was learned; the log is read without it, so that a slow database holds up no decision.
+    """
     counts, chosen, applied = store.counts(), store.choices(), store.feedback_of(learner.encoder)
+    with lock:
+        alerts, labels = learner.alerts(), dict(zip(learner.pool.names, learner.labels(), strict=True))
+        draws, load = dict(maker.draws), {name: maker.load.in_flight(name) for name in labels}
     return {
         "decisions": counts.decisions,
         "outcomes": counts.outcomes,
@@ -21,15 +28,15 @@ def summary(store: Store, learner: Learner, maker: DecisionMaker) -> dict[str, A
         "feedback_pending": counts.feedback - applied,
         "writes_waiting": store.unwritten,
         "writes_lost": store.lost,
-        "alerts": learner.alerts(),
+        "alerts": alerts,
         "candidates": {
             name: {
                 "decisions": chosen.get(name, 0),
                 "labels": count,
                 "mean_reward": mean,
-                "exploring_draws": maker.draws.get(name, 0),
-                "in_flight": maker.load.in_flight(name),
+                "exploring_draws": draws.get(name, 0),
+                "in_flight": load[name],
             }
-            for name, (count, mean) in zip(learner.pool.names, learner.labels(), strict=True)
+            for name, (count, mean) in labels.items()
         },
     }

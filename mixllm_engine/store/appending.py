@@ -1,7 +1,7 @@
 """Entries -> rows, many in one transaction: what a commit costs is shared by all that wait for it.
 
 The number of statements does not depend on the number of entries. All workers lock in the same order (rows of decisions
-by their id, then the logs), so that none waits for another in a circle.
+by their id, links by their name, then the logs), so that none waits for another in a circle.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def append(connection: sa.Connection, entries: Sequence[Entry], *, again: bool =
     known = [entry for entry, result in zip(entries, results, strict=True) if result is None]
     _add_links(connection, prepared, [entry for entry in known if isinstance(entry, NewLinks)])
     outcomes = [entry for entry in known if isinstance(entry, NewOutcome)]
-    _add_outcomes(connection, prepared, _missing(connection, outcomes) if again else outcomes, answered_by)
+    _add_outcomes(connection, prepared, _missing(connection, outcomes) if again and outcomes else outcomes, answered_by)
     judged = [entry for entry in known if isinstance(entry, NewFeedback)]
     receipts = iter(_add_feedback(connection, prepared, judged, answered_by))
     for position, entry in enumerate(entries):
@@ -132,8 +132,9 @@ def _answered_by(connection: sa.Connection, prepared: Statements, entries: Seque
 
 
 def _add_links(connection: sa.Connection, prepared: Statements, entries: Sequence[NewLinks]) -> None:
-    rows = [{"name": name, "decision_id": entry.decision_id} for entry in entries for name in sorted(set(entry.names))]
-    if rows:
+    links = sorted({(name, entry.decision_id) for entry in entries for name in entry.names})
+    if links:
+        rows = [{"name": name, "decision_id": decision_id} for name, decision_id in links]
         connection.execute(prepared.add_link, rows)
 
 

@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -19,7 +18,8 @@ from mixllm_engine.redaction import is_secret
 
 # How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
 _BUSY_S: Final = 30.0
-_CONNECT_S: Final = "10"
+# A server whose machine is gone does not say so.
+_PATIENCE: Final = {"connect_timeout": "10", "tcp_user_timeout": str(int(_BUSY_S * 1000))}
 # A connection that was used so lately is taken to be alive.
 _RESTED_S = 1.0
 _USED_S: Final = "mixllm_used_s"
@@ -51,7 +51,7 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
             # The server's administrator may have chosen another isolation; but locks are useless where a transaction
             # does not see what was committed while it waited for one.
             settings |= {"isolation_level": "READ COMMITTED"}
-            url = url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": _CONNECT_S})
+            url = url.update_query_dict({name: value for name, value in _PATIENCE.items() if name not in url.query})
         engine = sa.create_engine(url, **settings)
     except ImportError as error:
         raise StoreError(
@@ -68,7 +68,6 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _configure_postgresql)
         sa.event.listen(engine, "checkin", _note_time)
         sa.event.listen(engine, "checkout", _check)
-    _engines.add(engine)
     return engine
 
 
@@ -100,19 +99,6 @@ def _keep_private(url: sa.URL) -> None:
     if url.database and url.database != ":memory:" and "uri" not in url.query:
         with suppress(OSError):  # it is there already, or SQLite will say what is wrong
             os.close(os.open(url.database, os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _after_fork() -> None:
-    """Let a forked worker open connections of its own."""
-    for engine in _engines:
-        _inherited.append(engine.pool)
-        engine.dispose(close=False)
-
-
-_engines: Final = WeakSet[sa.Engine]()
-_inherited: Final[list[sa.Pool]] = []  # kept, lest the connections are closed, which the parent goes on using
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def reading(engine: sa.Engine) -> sa.Engine:

@@ -1,25 +1,24 @@
 """What waits to be written: one thread appends it to the log, as much as there is in each transaction.
 
 Callers wait until their entry is on disk, or hand it over and go on. While the database can't be reached, entries that
-may wait do so, and are written when it is back; there is room for a number of them, and what finds none is counted.
+may wait do so, and are written when it is back; there is room for a number of them, and what finds none is refused.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 from weakref import WeakSet
 
 from mixllm_engine.errors import StoreUnavailableError
+from mixllm_engine.store import forking
 from mixllm_engine.store.entries import Entry, Result
 
 _log = logging.getLogger(__name__)
@@ -27,6 +26,8 @@ _log = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 500
 # An answer is not held up by a slow disk for longer than this.
 _PATIENCE_S: Final = 1.0
+# Nor is who has to know that an entry is on disk, by a database that does not even fail.
+_LONGEST_S: Final = 60.0
 _RETRY_S: Final = 1.0
 # A thread with nothing to do ends; the next entry starts another one.
 _IDLE_S: Final = 5.0
@@ -35,13 +36,21 @@ _CLOSING_S: Final = 10.0
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class _Waiting:
-    """An entry in the queue; a `lasting` one stays there while the database can't be reached."""
+    """An entry that is to be written. A `lasting` one is kept while the database can't be reached.
+
+    `watched`: somebody waits for its result, and is told it once.
+    """
 
     entry: Entry
     lasting: bool
     watched: bool
-    done: Future[Result] = field(default_factory=lambda: Future[Result]())
+    told: Future[Result] = field(default_factory=lambda: Future[Result]())
     tried: bool = False
+
+    def tell(self, result: Result) -> None:
+        if self.watched:
+            self.watched = False
+            self.told.set_result(result)
 
 
 class Journal:
@@ -58,31 +67,33 @@ class Journal:
     Attributes
     ----------
     lost : int
-        Entries that could not be kept, and of which nobody was told so.
+        Entries that this process could not keep, and of which nobody was told so.
     """
 
     def __init__(self, write: Callable[[Sequence[Entry], bool], Sequence[Result]], room: int) -> None:
         self._write = write
         self._room = room
-        self.lost = 0
         self._begin()
+        forking.QUEUES.add(self)
         _journals.add(self)
 
     def _begin(self) -> None:
+        self._changed = threading.Condition()  # guards all that follows
         self._queue = deque[_Waiting]()
-        self._changed = threading.Condition()
+        self._in_hand = 0  # entries that the thread has taken from the queue
+        self._done = 0  # entries that are through, ever
         self._thread: threading.Thread | None = None
-        self._unavailable: StoreUnavailableError | None = None
-        self._retry_at = 0.0
+        self._unavailable = False
+        self._failures = 0  # how often the database could not be reached, ever
+        self._retry_at = 0.0  # where somebody waits, that is at once
         self._slow = False
-        self._closing = False
-        self._taken = 0  # entries that have left the queue, ever
-        self._suspects = 0  # how many at its head are written one by one, because one of them can't be
+        self._suspects = 0  # how many are written one by one, because one of them can't be
+        self.lost = 0
 
     @property
     def waiting(self) -> int:
         """Number of entries that are not on disk yet."""
-        return len(self._queue)
+        return self._in_hand + len(self._queue)
 
     def put(self, entry: Entry, *, lasting: bool, wait: bool = True) -> Result:
         """Hand over an entry; returns what became of it, or ``None`` where that is not known yet.
@@ -94,143 +105,199 @@ class Journal:
         lasting : bool
             Let it wait while the database can't be reached, or is slow, instead of raising.
         wait : bool
-            Return when it is on disk.
+            Return when it is on disk. What is not lasting is always waited for.
 
         Raises
         ------
         UnknownDecisionError
             If the log does not know its decision.
         StoreError
-            If it can't be kept. `StoreUnavailableError`: it was not lasting, and the database can't be reached, or it
-            was, and there is no room left.
+            If it can't be kept. `StoreUnavailableError`: it was not lasting, and the database can't be reached or does
+            not answer; or it was, and there is no room left.
         """
-        watched = wait and not (lasting and (self._slow or self._unavailable))
-        waiting = self._enqueue(_Waiting(entry=entry, lasting=lasting, watched=watched))
-        if not watched:
-            return None
+        with self._changed:
+            if lasting and self.waiting >= self._room:
+                raise StoreUnavailableError(f"{self.waiting} entries wait to be written: there is no room for more")
+            held_up = self.waiting > 0 and (self._slow or self._unavailable)
+            watched = not lasting or (wait and not held_up)
+            waiting = _Waiting(entry=entry, lasting=lasting, watched=watched)
+            self._queue.append(waiting)
+            if watched:
+                self._retry_at = 0.0
+            self._changed.notify_all()
+            started = self._start()
+        if not started:
+            self._run(0.0)
+        return self._result(waiting) if watched else None
+
+    def settle(self, timeout_s: float | None = None) -> None:
+        """Wait until what was handed over so far is through, or it turns out that this will take its time."""
+        with self._changed:
+            until, failures = self._done + self.waiting, self._failures
+            self._retry_at = 0.0
+            self._changed.notify_all()
+            if not self._changed.wait_for(
+                lambda: self._done >= until or self._failures > failures or self._thread is None,
+                timeout_s or (_PATIENCE_S if self._slow else _CLOSING_S),
+            ):
+                self._slow = True
+
+    def close(self) -> None:
+        """Write what waits, as far as the database can be reached, and end the thread; a later entry starts another."""
+        self.settle(_CLOSING_S)
+        with self._changed:
+            thread, self._thread = self._thread, None
+            if self.waiting:
+                _log.error("the store is closed before %d entries were written", self.waiting)
+            for waiting in self._queue:
+                self._finish(waiting, StoreUnavailableError("the store was closed before this was written"))
+            self._queue.clear()
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_PATIENCE_S)
+
+    def gave_up(self) -> None:
+        """Count an entry for which there was no room."""
+        with self._changed:
+            self.lost += 1
+
+    def before_fork(self) -> None:
+        """Need nothing: what waits is left to the parent."""
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Begin anew in a child, where the thread is not."""
+        if in_child:
+            self._begin()
+
+    # -- whoever waits -----------------------------------------------------------------------------------------------
+
+    def _start(self) -> bool:
+        """See to it that a thread runs; returns whether there is one."""
+        if self._thread is not None:
+            return True
+        self._thread = threading.Thread(target=self._run, args=(_IDLE_S,), name="mixllm-journal", daemon=True)
         try:
-            result = waiting.done.result(_PATIENCE_S if lasting else None)
+            self._thread.start()
+        except RuntimeError:  # the interpreter is about to end, or there are too many: whoever has the entry writes it
+            self._thread = threading.current_thread()
+            return False
+        return True
+
+    def _result(self, waiting: _Waiting) -> Result:
+        try:
+            result = waiting.told.result(_PATIENCE_S if waiting.lasting else _LONGEST_S)
         except TimeoutError:
-            self._slow, waiting.watched = True, False
-            return None
+            with self._changed:
+                if waiting.watched:
+                    self._slow = True
+                    waiting.tell(None if waiting.lasting else self._late(waiting))
+            result = waiting.told.result()
         if isinstance(result, Exception):
             raise result
         return result
 
-    def settle(self, timeout_s: float = _CLOSING_S) -> None:
-        """Wait until what was handed over so far is on disk, or it turns out that the database can't be reached."""
-        with self._changed:
-            until = self._taken + len(self._queue)
-            self._changed.wait_for(lambda: self._taken >= until or self._unavailable is not None, timeout_s)
-
-    def close(self) -> None:
-        """Write what waits, as far as the database can be reached, and end the thread; a later entry starts another."""
-        self.settle()
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(_CLOSING_S)
-        with self._changed:
-            self._closing = False
-            left = len(self._queue)
-            self._taken += left
-            self._queue.clear()
-        if left:
-            self.lost += left
-            _log.error("%d entries could not be written before the store was closed", left)
-
-    def _enqueue(self, waiting: _Waiting) -> _Waiting:
-        with self._changed:
-            if waiting.lasting and len(self._queue) >= self._room:
-                raise StoreUnavailableError(f"{len(self._queue)} entries wait to be written: there is no room for more")
-            self._queue.append(waiting)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="mixllm-journal", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-        return waiting
+    def _late(self, waiting: _Waiting) -> StoreUnavailableError:
+        try:
+            self._queue.remove(waiting)
+        except ValueError:
+            hope = "it may still be kept, and to give it again does no harm"
+        else:
+            self._done += 1
+            hope = "it was not kept"
+        return StoreUnavailableError(f"the database has not answered for {_LONGEST_S:g} s: {hope}")
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while batch := self._next():
+    def _run(self, idle_s: float) -> None:
+        """Write until there is nothing to write for a while, or, if that while is 0, until nothing can be written."""
+        while batch := self._next(idle_s):
+            again = any(waiting.tried for waiting in batch)
+            for waiting in batch:
+                waiting.tried = True
             try:
-                results = self._attempt(batch)
+                results = self._write([waiting.entry for waiting in batch], again)
             except StoreUnavailableError as error:
-                self._interrupted(error)
+                self._interrupted(batch, error, stays=idle_s > 0.0)
             except Exception as error:  # it goes to whoever waits; above a thread there is nobody
                 if len(batch) > 1:
-                    self._suspects = len(batch)
+                    self._one_by_one(batch)
                 else:
                     self._finished(batch, [error])
             else:
                 self._finished(batch, results)
 
-    def _next(self) -> list[_Waiting]:
+    def _next(self, idle_s: float) -> list[_Waiting]:
         """Return what to write now; nothing ends the thread."""
+        this = threading.current_thread()
         with self._changed:
-            if self._unavailable is not None:
-                self._changed.wait_for(lambda: self._closing, self._retry_at - time.monotonic())
-            self._changed.wait_for(lambda: self._queue or self._closing, _IDLE_S)
-            if self._closing or not self._queue:
+            if self._unavailable and idle_s:
+                self._changed.wait_for(
+                    lambda: self._thread is not this or time.monotonic() >= self._retry_at,
+                    self._retry_at - time.monotonic(),
+                )
+            self._changed.wait_for(lambda: self._queue or self._thread is not this, idle_s)
+            if self._thread is not this:
+                return []
+            if not self._queue:
                 self._thread = None
                 return []
-            return list(islice(self._queue, 1 if self._suspects else _MOST_AT_ONCE))
+            many = 1 if self._suspects else min(len(self._queue), _MOST_AT_ONCE)
+            batch = [self._queue.popleft() for _ in range(many)]
+            self._in_hand += len(batch)
+            return batch
 
-    def _attempt(self, batch: Sequence[_Waiting]) -> Sequence[Result]:
-        again = any(waiting.tried for waiting in batch)
-        for waiting in batch:
-            waiting.tried = True
-        return self._write([waiting.entry for waiting in batch], again)
+    def _one_by_one(self, batch: Sequence[_Waiting]) -> None:
+        """Have the next attempts find out which entry can't be written."""
+        with self._changed:
+            self._in_hand -= len(batch)
+            self._queue.extendleft(reversed(batch))
+            self._suspects = len(batch)
 
     def _finished(self, batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
         with self._changed:
-            for _ in batch:
-                self._queue.popleft()
-            self._taken += len(batch)
+            self._in_hand -= len(batch)
             self._suspects = max(0, self._suspects - len(batch))
-            if self._unavailable is not None:
+            for waiting, result in zip(batch, results, strict=True):
+                self._finish(waiting, result)
+            if self._unavailable:
                 _log.warning("the store can be reached again")
-            self._unavailable, self._slow = None, False
+            self._unavailable = self._slow = False
             self._changed.notify_all()
-        for waiting, result in zip(batch, results, strict=True):
-            if isinstance(result, Exception) and not waiting.watched:
-                self.lost += 1
-                _log.error("a %s could not be written: %s", type(waiting.entry).__name__, type(result).__name__)
-            if not waiting.done.done():
-                waiting.done.set_result(result)
 
-    def _interrupted(self, error: StoreUnavailableError) -> None:
-        """Let go of everybody who waits; what is lasting stays in the queue."""
+    def _interrupted(self, batch: Sequence[_Waiting], error: StoreUnavailableError, *, stays: bool) -> None:
+        """Let go of everybody who waits; what is lasting is kept, in its order."""
         with self._changed:
-            if self._unavailable is None:
+            self._in_hand -= len(batch)
+            closed = self._thread is not threading.current_thread()
+            known = [*batch] if closed else [*batch, *self._queue]
+            if not closed:
+                self._queue = deque(waiting for waiting in known if waiting.lasting)
+            for waiting in known:
+                if closed or not waiting.lasting:
+                    self._finish(waiting, StoreUnavailableError(str(error)))
+                else:
+                    waiting.tell(None)
+            if not self._unavailable:
                 _log.warning("entries wait to be written: %s", error)
-            self._unavailable, self._retry_at = error, time.monotonic() + _RETRY_S
-            let_go = [waiting for waiting in self._queue if waiting.watched]
-            self._taken += sum(not waiting.lasting for waiting in self._queue)
-            self._queue = deque(waiting for waiting in self._queue if waiting.lasting)
+            self._unavailable, self._retry_at = True, time.monotonic() + _RETRY_S
+            self._failures += 1
+            if not (stays or closed):
+                self._thread = None
             self._changed.notify_all()
-        for waiting in let_go:
-            waiting.watched = False
-            waiting.done.set_result(None if waiting.lasting else StoreUnavailableError(str(error)))
+
+    def _finish(self, waiting: _Waiting, result: Result) -> None:
+        """Tell whoever waits for an entry; count it if nobody does, and it is lost."""
+        self._done += 1
+        if waiting.lasting and not waiting.watched and isinstance(result, Exception):
+            self.lost += 1
+            _log.error("a %s is lost: %s", type(waiting.entry).__name__, type(result).__name__)
+        waiting.tell(result)
 
 
 _journals: Final = WeakSet[Journal]()
 
 
-def _after_fork() -> None:
-    """Leave what waits to the parent, whose thread is not here."""
-    for journal in _journals:
-        journal._begin()
-
-
+@atexit.register
 def _at_exit() -> None:
-    for journal in _journals:
-        journal.settle()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
+    for journal in list(_journals):
+        journal.close()

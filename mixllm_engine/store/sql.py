@@ -8,6 +8,7 @@ acknowledged survives ``kill -9``. What is written together and by whom: `store.
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,12 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from mixllm_engine.config import StorageConfig
-from mixllm_engine.errors import StoreError, StoreUnavailableError
+from mixllm_engine.errors import StoreError, StoreUnavailableError, UnknownDecisionError
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
 from mixllm_engine.store.base import DecisionRecord, Fold, Pruned, StoredState, Surplus, WorkerRow
 from mixllm_engine.store.engines import at_one_moment, make_engine, reading, shown
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
+from mixllm_engine.store.forking import Connections
 from mixllm_engine.store.journal import Journal
 from mixllm_engine.store.preparing import prepare
 from mixllm_engine.store.pruning import forget_prompts, lock_states, prune, put_state
@@ -58,8 +60,10 @@ class SqlStore(Reading):
         self._engine = make_engine(url)
         weakref.finalize(self, self._engine.dispose)  # for stores that nobody closes
         self._reader = reading(self._engine)
+        self._connections = Connections(self._engine)
         self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
+        self._given_up = OrderedDict[str, None]()  # decisions that had no room, as many as may wait
         try:
             with self._guarded():
                 prepare(self._engine, self._name)
@@ -76,7 +80,8 @@ class SqlStore(Reading):
     def _guarded(self) -> Iterator[None]:
         """Turn the driver's errors into ours; they name the file, never the password or a statement's values."""
         try:
-            yield
+            with self._connections.in_use():
+                yield
         except _OURS as error:
             raise StoreError(self._said(error)) from error
         except (exc.DBAPIError, exc.TimeoutError) as error:
@@ -112,8 +117,14 @@ class SqlStore(Reading):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _append(self, entries: Sequence[Entry], again: bool) -> Sequence[Result]:
-        with self.writing() as connection:
-            return append(connection, entries, again=again)
+        try:
+            with self.writing() as connection:
+                return append(connection, entries, again=again)
+        except StoreUnavailableError as error:
+            if not _lost_connection(error):
+                raise
+        with self.writing() as connection:  # by a new one: the server may have been restarted
+            return append(connection, entries, again=True)
 
     @property
     def unwritten(self) -> int:
@@ -127,21 +138,30 @@ class SqlStore(Reading):
 
     def add_decision(self, record: DecisionRecord) -> None:
         """Keep a decision; it waits where the database is slow or out of reach."""
-        self._keep(NewDecision(record=record))
+        self._keep(record.decision.decision_id, NewDecision(record=record))
 
     def add_outcome(self, decision_id: str, outcome: Outcome, time_s: float) -> None:
         """Keep an outcome, as a decision is, or raise `UnknownDecisionError`."""
-        self._keep(NewOutcome(decision_id=decision_id, outcome=outcome, time_s=time_s))
+        self._keep(decision_id, NewOutcome(decision_id=decision_id, outcome=outcome, time_s=time_s))
 
     def link(self, decision_id: str, names: Sequence[str]) -> None:
         """Let names lead to a decision, or raise `UnknownDecisionError`."""
-        self._keep(NewLinks(decision_id=decision_id, names=tuple(names)))
+        self._keep(decision_id, NewLinks(decision_id=decision_id, names=tuple(names)))
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, decision_id: str, entry: Entry) -> None:
+        """Keep an entry; an answer is worth more than its record, for which there may be no room."""
         try:
             self._journal.put(entry, lasting=True, wait=self.config.decisions == "written")
-        except StoreUnavailableError:  # no room: an answer is worth more than its record
-            self._journal.lost += 1
+        except StoreUnavailableError:
+            self._given_up[decision_id] = None
+            if len(self._given_up) > self.config.queue:
+                self._given_up.popitem(last=False)
+        except UnknownDecisionError:
+            if decision_id not in self._given_up:
+                raise
+        else:
+            return
+        self._journal.gave_up()
 
     def add_feedback(self, decision_id: str, key: str, label: Label, time_s: float) -> FeedbackReceipt:
         """Keep feedback durably, credited to the candidate that answered, or raise `UnknownDecisionError`.
@@ -183,7 +203,23 @@ class SqlStore(Reading):
         with self.writing() as connection:
             connection.execute(sa.delete(schema.workers).where(schema.workers.c.name.in_(names)))
 
+    def decision(self, decision_id: str) -> DecisionRecord:
+        """Return a decision, or raise `UnknownDecisionError`."""
+        try:
+            return super().decision(decision_id)
+        except UnknownDecisionError as error:
+            if not self.unwritten:
+                raise
+            raise StoreUnavailableError(
+                f"{error}; {self.unwritten} entries still wait to be written, and it may be among them"
+            ) from error
+
     def close(self) -> None:
         """Write what waits, and close every connection."""
         self._journal.close()
         self._engine.dispose()
+
+
+def _lost_connection(error: StoreUnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, exc.DBAPIError) and cause.connection_invalidated

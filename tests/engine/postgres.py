@@ -33,36 +33,63 @@ def postgres_server(settings: Sequence[str] = FAST) -> Iterator[sa.URL]:
     if given:
         yield sa.make_url(given)
         return
+    with own_server(settings) as server:
+        yield server.url
+
+
+@contextmanager
+def own_server(settings: Sequence[str] = FAST) -> Iterator[Server]:
+    """Start a server that a test may stop, whatever the environment names."""
     with tempfile.TemporaryDirectory(prefix="mixllm-") as name:
-        folder = Path(name)
+        server = Server(Path(name), settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Server:
+    """A server in a folder of its own, which can be stopped and started again."""
+
+    def __init__(self, folder: Path, settings: Sequence[str]) -> None:
         # The server refuses to run as root, so that root gives it to a user who may do nothing.
-        user = "nobody" if os.geteuid() == 0 else None
-        programs = _programs(folder, user)
-        data = folder / "data"
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._folder = folder
+        self._programs = _programs(folder, self._user)
+        self._settings = [word for setting in settings for word in ("-c", setting)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(folder)})
         how = ("--username=postgres", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync")
-        done = subprocess.run(
-            [programs / "initdb", *how, "--pgdata", data], user=user, cwd=folder, capture_output=True, text=True
-        )
+        command = [self._programs / "initdb", *how, "--pgdata", folder / "data"]
+        done = subprocess.run(command, user=self._user, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")
-        more = [word for setting in settings for word in ("-c", setting)]
-        command: list[str | Path] = [programs / "postgres", "-D", data, "-k", folder, "-h", "", *more]
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(
-                ["sh", "-c", _WATCH, "sh", *command],
-                user=user,
-                cwd=folder,
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        where = ("-D", self._folder / "data", "-k", self._folder, "-h", "")
+        with (self._folder / "log").open("a") as log:
+            self._process = subprocess.Popen(
+                ["sh", "-c", _WATCH, "sh", self._programs / "postgres", *where, *self._settings],
+                user=self._user,
+                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the tests
             )
         try:
-            url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
-            _wait(url, folder / "log")
-            yield url
-        finally:
-            server.communicate(b"\n")
+            _wait(self.url, self._folder / "log")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop it if it runs, and with it every connection, as for a restart."""
+        if self._process is not None:
+            self._process.communicate(b"\n")
+            self._process = None
 
 
 def _programs(folder: Path, user: str | None) -> Path:
