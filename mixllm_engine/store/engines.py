@@ -19,7 +19,7 @@ from mixllm_engine.redaction import is_secret
 # How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
 _BUSY_S: Final = 30.0
 # A server whose machine is gone does not say so.
-_PATIENCE: Final = {"connect_timeout": "10", "tcp_user_timeout": str(int(_BUSY_S * 1000))}
+_PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": int(_BUSY_S * 1000)}
 # A connection that was used so lately is taken to be alive.
 _RESTED_S = 1.0
 _USED_S: Final = "mixllm_used_s"
@@ -50,8 +50,8 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
         if backend == "postgresql":
             # The server's administrator may have chosen another isolation; but locks are useless where a transaction
             # does not see what was committed while it waited for one.
-            settings |= {"isolation_level": "READ COMMITTED"}
-            url = url.update_query_dict({name: value for name, value in _PATIENCE.items() if name not in url.query})
+            patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
+            settings |= {"isolation_level": "READ COMMITTED", "connect_args": patience}
         engine = sa.create_engine(url, **settings)
     except ImportError as error:
         raise StoreError(

@@ -258,7 +258,8 @@ class Journal:
             self._in_hand -= len(batch)
             self._suspects = max(0, self._suspects - len(batch))
             for waiting, result in zip(batch, results, strict=True):
-                self._finish(waiting, result)
+                if self._finish(waiting, result):
+                    _log.error("a %s is lost: %s", type(waiting.entry).__name__, type(result).__name__)
             if self._unavailable:
                 _log.warning("the store can be reached again")
             self._unavailable = self._slow = False
@@ -285,13 +286,13 @@ class Journal:
                 self._thread = None
             self._changed.notify_all()
 
-    def _finish(self, waiting: _Waiting, result: Result) -> None:
-        """Tell whoever waits for an entry; count it if nobody does, and it is lost."""
+    def _finish(self, waiting: _Waiting, result: Result) -> bool:
+        """Tell whoever waits for an entry; returns whether it is lost and nobody is told so."""
+        lost = waiting.lasting and not waiting.watched and isinstance(result, Exception)
         self._done += 1
-        if waiting.lasting and not waiting.watched and isinstance(result, Exception):
-            self.lost += 1
-            _log.error("a %s is lost: %s", type(waiting.entry).__name__, type(result).__name__)
+        self.lost += lost
         waiting.tell(result)
+        return lost
 
 
 _journals: Final = WeakSet[Journal]()

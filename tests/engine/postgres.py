@@ -129,8 +129,9 @@ def empty_schema(server: sa.URL) -> Iterator[str]:
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-        try:
-            own = server.update_query_dict({"options": f"-csearch_path={name}"})
-            yield own.render_as_string(hide_password=False)
-        finally:
+    try:
+        own = server.update_query_dict({"options": f"-csearch_path={name}"})
+        yield own.render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:  # the server may have been restarted
             connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
