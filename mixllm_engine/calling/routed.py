@@ -66,10 +66,13 @@ async def acall(
     for attempt in attempts:
         try:
             answer = await invoke(attempt.candidate)
-        except BaseException as error:  # as above; a cancelled task must not wait for a thread
-            if not attempts.failed(attempt, error):
+        except Exception as error:
+            if not await asyncio.to_thread(attempts.failed, attempt, error):
                 raise
             continue
+        except BaseException as error:  # a cancelled task must not wait for a thread
+            attempts.failed(attempt, error)
+            raise
         await asyncio.to_thread(attempt.answered, usage(answer))
         return attempt.candidate, answer
     raise attempts.exhausted()
@@ -122,10 +125,13 @@ async def astream(
                     if begun:
                         for ready in _drained(held):
                             yield attempt.candidate, ready
-        except BaseException as error:  # recorded whatever it is; only a provider's failure is not raised again
-            if not attempts.failed(attempt, error, used):
+        except Exception as error:
+            if not await asyncio.to_thread(attempts.failed, attempt, error, used):
                 raise
             continue
+        except BaseException as error:  # as above
+            attempts.failed(attempt, error, used)
+            raise
         await asyncio.to_thread(attempt.answered, used)
         for ready in held:
             yield attempt.candidate, ready

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -33,7 +34,9 @@ from mixllm_engine.store.statements import statements_for
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome
 
 # What the statement or its values are to blame for: the same would fail again.
-_OURS = (exc.DataError, exc.IntegrityError, exc.ProgrammingError, exc.NotSupportedError)
+_OURS: Final = (exc.DataError, exc.IntegrityError, exc.ProgrammingError, exc.NotSupportedError)
+# Decisions that found no room, and whose answers may still come.
+_REMEMBERED: Final = 100_000
 
 
 class SqlStore(Reading):
@@ -63,7 +66,7 @@ class SqlStore(Reading):
         self._connections = Connections(self._engine)
         self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
-        self._given_up = OrderedDict[str, None]()  # decisions that had no room, as many as may wait
+        self._given_up = OrderedDict[str, None]()  # the latest decisions that found no room
         try:
             with self._guarded():
                 prepare(self._engine, self._name)
@@ -154,7 +157,7 @@ class SqlStore(Reading):
             self._journal.put(entry, lasting=True, wait=self.config.decisions == "written")
         except StoreUnavailableError:
             self._given_up[decision_id] = None
-            if len(self._given_up) > self.config.queue:
+            if len(self._given_up) > _REMEMBERED:
                 self._given_up.popitem(last=False)
         except UnknownDecisionError:
             if decision_id not in self._given_up:

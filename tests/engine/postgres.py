@@ -61,7 +61,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(folder)})
         how = ("--username=postgres", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync")
-        command = [self._programs / "initdb", *how, "--pgdata", folder / "data"]
+        command: list[str | Path] = [self._programs / "initdb", *how, "--pgdata", folder / "data"]
         done = subprocess.run(command, user=self._user, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")

@@ -156,7 +156,7 @@ def test_what_cannot_be_written_fails_alone(
         with pytest.raises(UnknownDecisionError):
             unknown.result()
     journal.settle()
-    assert [entry.decision_id for entry in database.kept if not isinstance(entry, NewFeedback)] == ["first", "last"]
+    assert [entry.decision_id for entry in database.kept if isinstance(entry, NewOutcome)] == ["first", "last"]
     assert journal.lost == 0  # everybody was told
     journal.put(outcome("poison"), lasting=True, wait=False)
     journal.settle()
