@@ -453,10 +453,32 @@ writer.join()
 print(store.counts().decisions + store.counts().feedback)
 """
 
+FORKED_ROUTER = """
+import os, sys
+import sqlalchemy as sa
+from tests.engine.test_store_faults import ask, labels, router_on, until
+router = router_on(sys.argv[1])
+decision = ask(router)
+router.sync()
+child = os.fork()
+if child == 0:
+    router.feedback(ask(router), 1.0)
+    until(lambda: labels(router) == 1.0)
+    router.sync()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+until(lambda: labels(router) == 1.0)
+with router._store.writing() as connection:
+    names = connection.execute(sa.text("SELECT count(*) FROM mixllm_workers")).scalar_one()
+print(router.stats()["decisions"] + (names - 1))
+"""
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("program", [FORKED, FORKED_WHILE_WRITING], ids=["at rest", "while writing"])
+@pytest.mark.parametrize(
+    "program", [FORKED, FORKED_WHILE_WRITING, FORKED_ROUTER], ids=["at rest", "while writing", "router"]
+)
 def test_a_forked_worker_loses_nothing_and_is_not_locked_out(
     program: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
