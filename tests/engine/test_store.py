@@ -231,7 +231,13 @@ ALTER TABLE mixllm_feedback DROP COLUMN weight;
 ALTER TABLE mixllm_feedback_log DROP COLUMN weight;
 ALTER TABLE mixllm_feedback_log DROP COLUMN before_weight;
 ALTER TABLE mixllm_feedback_log DROP COLUMN after_weight;
+ALTER TABLE mixllm_decisions DROP COLUMN uncertainty_weight;
+ALTER TABLE mixllm_decisions DROP COLUMN penalty_weight;
+DROP INDEX ix_mixllm_decisions_time_s;
 DROP TABLE mixllm_links;
+DROP TABLE mixllm_prompts;
+DROP TABLE mixllm_tallies;
+DROP TABLE mixllm_workers;
 UPDATE mixllm_meta SET value = '1' WHERE name = 'schema_version';
 """
 
