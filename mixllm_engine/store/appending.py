@@ -7,7 +7,7 @@ by their id, links by their name, then the logs), so that none waits for another
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from mixllm_engine.errors import UnknownDecisionError
 from mixllm_engine.store import schema
-from mixllm_engine.store.base import change_label, unknown_decision
+from mixllm_engine.store.base import Judged, unknown_decision
 from mixllm_engine.store.engines import wait_to_append
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.statements import Statements, statements_for
@@ -165,16 +165,15 @@ def _add_feedback(
 ) -> list[FeedbackReceipt]:
     if not entries:
         return []
-    labels = _labels(connection, prepared, {entry.decision_id for entry in entries})
+    judged = _judged(connection, prepared, {entry.decision_id for entry in entries})
     receipts, latest, changes = [], [], []
     for entry in entries:
-        given = labels[entry.decision_id]
-        change = change_label(given, entry.key, entry.label)
-        candidate = answered_by[entry.decision_id]
+        known = judged.setdefault(entry.decision_id, Judged(candidate=answered_by[entry.decision_id]))
+        change = known.judge(entry.key, entry.label)
         receipts.append(
             FeedbackReceipt(
                 decision_id=entry.decision_id,
-                candidate=candidate,
+                candidate=known.candidate,
                 key=entry.key,
                 reward=entry.label.value,
                 status=change.status,
@@ -182,7 +181,6 @@ def _add_feedback(
         )
         if change.status == "duplicate":
             continue
-        given[entry.key] = entry.label
         said = {
             "decision_id": entry.decision_id,
             "key": entry.key,
@@ -194,7 +192,7 @@ def _add_feedback(
         after, after_weight = change.after
         log = {"before": before, "before_weight": before_weight, "after": after, "after_weight": after_weight}
         latest.append(said)
-        changes.append({**said, "candidate": candidate, **log})
+        changes.append({**said, "candidate": known.candidate, **log})
     if changes:
         connection.execute(prepared.put_feedback, latest)
         wait_to_append(connection, schema.feedback_log)
@@ -202,12 +200,12 @@ def _add_feedback(
     return receipts
 
 
-def _labels(
-    connection: sa.Connection, prepared: Statements, decision_ids: Iterable[str]
-) -> defaultdict[str, dict[str, Label]]:
-    found = defaultdict[str, dict[str, Label]](dict)
+def _judged(connection: sa.Connection, prepared: Statements, decision_ids: Iterable[str]) -> dict[str, Judged]:
+    found: dict[str, Judged] = {}
     for row in connection.execute(prepared.labels, {"decision_ids": sorted(decision_ids)}):
-        found[row.decision_id][row.key] = Label(row.reward, row.weight)
+        standing = Label(row.after, row.after_weight)
+        known = found.setdefault(row.decision_id, Judged(candidate=row.candidate, label=standing))
+        known.given[row.key] = Label(row.reward, row.weight)
     return found
 
 

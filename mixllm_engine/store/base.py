@@ -3,13 +3,14 @@
 Feedback rows carry the label of their decision before and after, so that folding a row is one addition to the sums and
 the order of rows does not matter. What is no sum, the policy of `learning.feedback_network`, is folded in the order of
 the log and has to know between whom a decision chose: a row carries that too. The label of a decision is the weighted
-mean of the latest reward under each key.
+mean of the latest reward under each key. It belongs to who had answered when the first of these came, also where
+another candidate answers later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from typing import NamedTuple, Protocol
 
@@ -268,35 +269,44 @@ class LabelChange:
     after: Label
 
 
-def change_label(given: Mapping[str, Label], key: str, new: Label) -> LabelChange:
-    """Work out what a judgement changes.
+@dataclass(kw_only=True, slots=True)
+class Judged:
+    """What has been said of one decision's answer.
 
-    Parameters
+    Attributes
     ----------
-    given : mapping of str to Label
-        The latest judgement under each key so far.
-    key : str
-        Whose judgement it is.
-    new : Label
-        What is judged now.
+    candidate : str
+        Who is judged.
+    label : Label, optional
+        What was learned of it; ``None``: nothing yet.
+    given : dict of str to Label
+        The latest judgement under each key.
 
     Examples
     --------
-    >>> change_label({"user": Label(1.0, 1.0)}, "judge", Label(0.5, 1.0)).after
+    >>> judged = Judged(candidate="a")
+    >>> judged.judge("user", Label(1.0, 1.0)).status, judged.judge("user", Label(1.0, 1.0)).status
+    ('applied', 'duplicate')
+    >>> judged.judge("judge", Label(0.5, 1.0)).after
     Label(value=0.75, weight=1.0)
-    >>> change_label({}, "parser", Label(0.0, 0.25)).after
-    Label(value=0.0, weight=0.25)
-    >>> change_label({"user": Label(1.0, 1.0)}, "user", Label(1.0, 1.0)).status
-    'duplicate'
     """
-    before = _together(given.values()) if given else None
-    value, weight = _together({**given, key: new}.values())
-    # What was learned at some weight keeps it: older labels may since have faded, and can't be taken away in full.
-    after = Label(value, max(weight, before.weight if before else 0.0))
-    if key not in given:
-        return LabelChange(status="applied", before=before, after=after)
-    status: FeedbackStatus = "duplicate" if given[key] == new else "replaced"
-    return LabelChange(status=status, before=before, after=after)
+
+    candidate: str
+    label: Label | None = None
+    given: dict[str, Label] = field(default_factory=dict)
+
+    def judge(self, key: str, new: Label) -> LabelChange:
+        """Take a judgement; returns what it changes."""
+        status: FeedbackStatus = "applied" if key not in self.given else "replaced"
+        if self.given.get(key) == new:
+            status = "duplicate"
+        before = self.label
+        value, weight = _together({**self.given, key: new}.values())
+        # What was learned at some weight keeps it: older labels may since have faded, and can't be taken away in full.
+        after = Label(value, max(weight, before.weight if before else 0.0))
+        if status != "duplicate":
+            self.given[key], self.label = new, after
+        return LabelChange(status=status, before=before, after=after)
 
 
 def _together(labels: Collection[Label]) -> Label:

@@ -15,12 +15,12 @@ from mixllm_engine.store.base import (
     DecisionRecord,
     FeedbackRow,
     Fold,
+    Judged,
     OutcomeRow,
     StoreCounts,
     StoredState,
     Surplus,
     WorkerRow,
-    change_label,
     credited_candidate,
     unknown_decision,
 )
@@ -46,7 +46,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
         self._outcomes: dict[str, list[Outcome]] = {}
-        self._labels: dict[str, dict[str, Label]] = {}
+        self._judged: dict[str, Judged] = {}
         self._led_to: dict[str, list[str]] = {}  # decision ids by name ...
         self._names: dict[str, list[str]] = {}  # ... and names by decision id
         self._feedback_log: deque[FeedbackRow] = deque(maxlen=capacity)
@@ -70,7 +70,7 @@ class MemoryStore:
             if len(self._decisions) > self.capacity:
                 oldest, _ = self._decisions.popitem(last=False)
                 self._outcomes.pop(oldest, None)
-                self._labels.pop(oldest, None)
+                self._judged.pop(oldest, None)
                 for name in self._names.pop(oldest, ()):
                     self._led_to[name].remove(oldest)
                     if not self._led_to[name]:
@@ -127,11 +127,13 @@ class MemoryStore:
         """Keep feedback, or raise `UnknownDecisionError`."""
         with self._lock:
             record = self._known(decision_id, counting_feedback=True)
-            labels = self._labels.setdefault(decision_id, {})
-            change = change_label(labels, key, label)
-            candidate = credited_candidate(record.decision.candidate, self._outcomes.get(decision_id, ()))
+            if decision_id not in self._judged:
+                answered = credited_candidate(record.decision.candidate, self._outcomes.get(decision_id, ()))
+                self._judged[decision_id] = Judged(candidate=answered)
+            judged = self._judged[decision_id]
+            change = judged.judge(key, label)
             receipt = FeedbackReceipt(
-                decision_id=decision_id, candidate=candidate, key=key, reward=label.value, status=change.status
+                decision_id=decision_id, candidate=judged.candidate, key=key, reward=label.value, status=change.status
             )
             if change.status == "duplicate":
                 self._counts["feedback_duplicate"] += 1
@@ -139,12 +141,11 @@ class MemoryStore:
             self._counts["feedback"] += change.status == "applied"
             self._feedback_by_encoder[record.encoder] += change.status == "applied"
             self._counts["feedback_log"] += 1
-            labels[key] = label
             self._feedback_log.append(
                 FeedbackRow(
                     sequence=self._counts["feedback_log"],
                     decision_id=decision_id,
-                    candidate=candidate,
+                    candidate=judged.candidate,
                     before=change.before,
                     after=change.after,
                     ranking=record.decision.ranking,

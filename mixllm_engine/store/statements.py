@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mixllm_engine.store import schema
 
-_decisions, _outcomes, _feedback = schema.decisions, schema.outcomes, schema.feedback
+_decisions, _outcomes = schema.decisions, schema.outcomes
+_feedback, _changes = schema.feedback, schema.feedback_log
 _given_ids: Final = sa.bindparam("decision_ids", expanding=True, type_=sa.String)
 
 
@@ -50,13 +51,17 @@ def statements_for(dialect: str) -> Statements:
     answered = _outcomes.c.decision_id == _decisions.c.decision_id
     last = sa.select(_outcomes.c.candidate).where(answered, _outcomes.c.error.is_(None))
     answered_by = last.order_by(_outcomes.c.sequence.desc()).limit(1).correlate(_decisions).scalar_subquery()
+    changes_of = sa.select(sa.func.max(_changes.c.sequence)).where(_changes.c.decision_id == _feedback.c.decision_id)
+    latest = _changes.c.sequence == changes_of.correlate(_feedback).scalar_subquery()
+    given = (_feedback.c.decision_id, _feedback.c.key, _feedback.c.reward, _feedback.c.weight)
+    standing = (_changes.c.candidate, _changes.c.after, _changes.c.after_weight)
     return Statements(
         add_decision=insert(_decisions).on_conflict_do_nothing(),
         add_prompt=insert(schema.prompts).on_conflict_do_nothing(),
         add_outcome=insert(_outcomes),
         add_link=insert(schema.links).on_conflict_do_nothing(),
         put_feedback=put.on_conflict_do_update(index_elements=["decision_id", "key"], set_=said),
-        add_label_change=insert(schema.feedback_log),
+        add_label_change=insert(_changes),
         count=count.on_conflict_do_update(index_elements=["name"], set_=more),
         tally=tally.on_conflict_do_update(
             index_elements=["encoder", "candidate", "name"],
@@ -68,9 +73,7 @@ def statements_for(dialect: str) -> Statements:
         chosen_and_locked=chosen.add_columns(answered_by.label("answered_by"))
         .order_by(_decisions.c.decision_id)
         .with_for_update(key_share=True, of=_decisions),
-        labels=sa.select(_feedback.c.decision_id, _feedback.c.key, _feedback.c.reward, _feedback.c.weight).where(
-            _feedback.c.decision_id.in_(_given_ids)
-        ),
+        labels=sa.select(*given, *standing).join(_changes, latest).where(_feedback.c.decision_id.in_(_given_ids)),
     )
 
 
@@ -93,7 +96,7 @@ def _after(rows: sa.Select[Any], log: sa.Table) -> sa.Select[Any]:
     return behind.limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-FEEDBACK: Final = _with_query(schema.feedback_log, _decisions.c.ranking)
+FEEDBACK: Final = _with_query(_changes, _decisions.c.ranking)
 OUTCOMES_WITH_QUERY: Final = _with_query(_outcomes)
-FEEDBACK_AFTER: Final = _after(FEEDBACK, schema.feedback_log)
+FEEDBACK_AFTER: Final = _after(FEEDBACK, _changes)
 OUTCOMES_AFTER: Final = _after(OUTCOMES_WITH_QUERY, _outcomes)
