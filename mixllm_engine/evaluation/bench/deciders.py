@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from mixllm_engine.encoding.encoder import Encoder
@@ -39,7 +40,7 @@ class Reader(Protocol):
 
 
 class MixLLMDecider:
-    """A router with a store in memory.
+    """A router, by default with a store in memory.
 
     Parameters
     ----------
@@ -49,10 +50,14 @@ class MixLLMDecider:
         Encodes the queries, before anything is timed.
     fitted : bool
         Whether each candidate has more labels than it needs to be no newcomer any more, or none.
+    store : None, path or URL
+        Where decisions and feedback are kept.
     """
 
-    def __init__(self, names: Sequence[str], encoder: Encoder, *, fitted: bool) -> None:
-        self._router = Router(candidates(names), encoder=encoder, seed=0)
+    def __init__(
+        self, names: Sequence[str], encoder: Encoder, *, fitted: bool, store: str | Path | None = None
+    ) -> None:
+        self._router = Router(candidates(names), encoder=encoder, store=store, seed=0)
         texts = prompts(QUERIES)
         self._queries = [Query(embedding=embedding, prompt_tokens=25) for embedding in encoder.encode(texts)]
         if fitted:
@@ -66,6 +71,10 @@ class MixLLMDecider:
     def learn(self, reference: str, reward: float) -> None:
         """Give feedback."""
         self._router.feedback(reference, reward)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._router.close()
 
 
 class MixLLMText:

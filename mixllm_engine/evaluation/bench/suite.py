@@ -18,6 +18,8 @@ from mixllm_engine.evaluation.bench.deciding import decisions, from_text
 from mixllm_engine.evaluation.bench.footprint import import_times, memory
 from mixllm_engine.evaluation.bench.fresh import FreshProcessError, printed
 from mixllm_engine.evaluation.bench.report import BenchReport, Row
+from mixllm_engine.evaluation.bench.storing import Sizes as StoringSizes
+from mixllm_engine.evaluation.bench.storing import stored_pairs
 from mixllm_engine.evaluation.bench.timing import Effort
 
 _PACKAGES: Final = (
@@ -55,6 +57,8 @@ class Sizes:
         Lengths of texts.
     decisions, texts : Effort
         For decisions without encoding, and for those from texts.
+    stores : StoringSizes
+        Of decisions with feedback on every kind of store.
     imports : int
         How often everything is imported.
     """
@@ -63,6 +67,7 @@ class Sizes:
     words: tuple[int, ...]
     decisions: Effort
     texts: Effort
+    stores: StoringSizes
     imports: int
 
 
@@ -71,6 +76,7 @@ FULL: Final = Sizes(
     words=(20, 200),
     decisions=Effort(blocks=20, calls=50, warm_up=50, most_s=1.5),
     texts=Effort(blocks=20, calls=10, warm_up=10, most_s=3.0),
+    stores=StoringSizes(threads=(1, 16, 32), blocks=3, pairs=400),
     imports=5,
 )
 QUICK: Final = Sizes(
@@ -78,11 +84,18 @@ QUICK: Final = Sizes(
     words=(20,),
     decisions=Effort(blocks=2, calls=20, warm_up=10, most_s=0.2),
     texts=Effort(blocks=2, calls=5, warm_up=2, most_s=0.5),
+    stores=StoringSizes(threads=(1, 16), blocks=1, pairs=32),
     imports=1,
 )
 
 
-def run(*, quick: bool = False, progress: bool = True, clock: Callable[[], float] = time.time) -> BenchReport:
+def run(
+    *,
+    quick: bool = False,
+    postgresql: str | None = None,
+    progress: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> BenchReport:
     """Measure MixLLM's speed and size beside other systems, on this machine.
 
     A missed budget is told, not raised: on a busy machine every one of them can be missed.
@@ -91,6 +104,8 @@ def run(*, quick: bool = False, progress: bool = True, clock: Callable[[], float
     ----------
     quick : bool
         Measure so little that it takes seconds; good for a look, too little for a claim.
+    postgresql : str, optional
+        URL of a database in which a schema may be made for a while; without it that store is not measured.
     progress : bool
         Show a progress bar.
     clock : callable
@@ -105,6 +120,7 @@ def run(*, quick: bool = False, progress: bool = True, clock: Callable[[], float
     parts: list[Callable[[], Sequence[Row]]] = [
         partial(decisions, sizes.candidates, sizes.decisions),
         partial(from_text, sizes.words, sizes.texts),
+        partial(stored_pairs, sizes.stores, postgresql),
         *(partial(_calls, part, module, quick) for part, module in _CALLS.items()),
         partial(import_times, sizes.imports),
         partial(memory, quick=quick),
