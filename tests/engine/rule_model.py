@@ -63,7 +63,8 @@ class Log:
 
     decided: dict[str, Decided] = field(default_factory=dict)  # in the order of time
     names: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    table: Table = field(default_factory=dict)  # what the latest fit taught: a worker that starts begins with it
+    table: Table = field(default_factory=dict)  # what the latest fit taught
+    states: int = 0  # how often the log's state was replaced: workers that see a new one begin anew with the table
     counts: Counter[str] = field(default_factory=Counter)
 
     def led_to(self, name: str) -> list[str]:

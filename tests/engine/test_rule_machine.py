@@ -40,7 +40,7 @@ from mixllm_engine.testing import FakeClock, HashingEncoder, tiny_pool
 from mixllm_engine.types import ErrorKind, Label
 from tests.engine.rule_model import Decided, Log, Table, Taught, length, quality
 
-EXAMPLES = int(os.environ.get("MIXLLM_TEST_RULES", "40"))
+EXAMPLES = int(os.environ.get("MIXLLM_TEST_RULES", "25"))
 STEPS = 30
 # Nothing happens in the background: what a worker knows is what it was told to look up.
 CONFIG = RouterConfig(
@@ -68,10 +68,11 @@ rows = st.builds(Taught, text=texts, quality=shares, response_tokens=st.integers
 
 @dataclass(kw_only=True)
 class Worker:
-    """A router with the table that it began with, and whom its conversations are with."""
+    """A router with the table and the state that it began with, and whom its conversations are with."""
 
     router: Router
     table: Table
+    state: int
     sessions: dict[str, str] = field(default_factory=dict)  # candidate by session ...
     latest: dict[str, str] = field(default_factory=dict)  # ... and session by its latest decision
 
@@ -118,8 +119,19 @@ class SharedLog(RuleBasedStateMachine):
             seed=self.serial,
             clock=self.clock,
         )
-        router.sync()  # else it would begin with what the last table taught at some later time
-        return Worker(router=router, table=self.log.table)
+        return self.begun(router, self.log.table)
+
+    def begun(self, router: Router, table: Table) -> Worker:
+        router._follower.look(self.clock())  # as its first decision would
+        return Worker(router=router, table=table, state=self.log.states)
+
+    def sync(self, worker: Worker) -> None:
+        worker.router.sync()
+        self.synced(worker)
+
+    def synced(self, worker: Worker) -> None:
+        if worker.state != self.log.states:
+            worker.table, worker.state = self.log.table, self.log.states
 
     # -- decisions, and what comes back ------------------------------------------------------------------------------
 
@@ -258,6 +270,9 @@ class SharedLog(RuleBasedStateMachine):
                 worker.router.remove_candidate(name)
             with unchanged(worker.router, known):
                 worker.router.add_candidate(EVERYBODY[name], like=like if like in known else None)
+            if like in known:
+                self.log.states += 1
+                worker.state += worker.state == self.log.states - 1  # else it has yet to see what others changed
         elif len(known) > 1:
             with unchanged(worker.router, known - {name}):
                 worker.router.remove_candidate(name)
@@ -281,12 +296,14 @@ class SharedLog(RuleBasedStateMachine):
             columns[f"{name}|quality"] = [row.quality for row in told]
             columns[f"{name}|response_tokens"] = [row.response_tokens for row in told]
         worker.router.fit(columns, progress=False)
-        self.log.table = worker.table
+        self.log.states += 1
+        self.log.table, worker.state = worker.table, self.log.states
 
     @rule(target=folders, number=worker_numbers, older=st.none() | folders)
     def save(self, number: int, older: Path | None) -> Path:
         worker, folder = self.workers[number], older or self.new_path("state")
         worker.router.save(folder)
+        self.synced(worker)
         self.saved[folder] = (worker.table, worker.names)
         return folder
 
@@ -295,7 +312,7 @@ class SharedLog(RuleBasedStateMachine):
         self.end(number, crashed)
         router = Router.load(folder, store=self.place, encoder=HashingEncoder(), seed=number, clock=self.clock)
         table, known = self.saved[folder]
-        self.workers[number] = Worker(router=router, table=table)
+        self.workers[number] = self.begun(router, table)
         assert self.workers[number].names == known
 
     @rule(number=worker_numbers, pool=pools, crashed=st.booleans())
@@ -330,7 +347,7 @@ class SharedLog(RuleBasedStateMachine):
     def agree(self) -> None:
         """After they have read the log, workers that began with the same table know the same."""
         for worker in self.workers:
-            worker.router.sync()
+            self.sync(worker)
         for one, other in zip(self.workers, self.workers[1:], strict=False):
             if one.table == other.table:
                 for mine, theirs in zip(learned(one.router), learned(other.router), strict=True):
@@ -346,7 +363,8 @@ class SharedLog(RuleBasedStateMachine):
         assert (counts.feedback_duplicate, counts.feedback_unmatched) == (expected["duplicate"], expected["unmatched"])
 
     def check(self, worker: Worker) -> None:
-        stats = worker.router.stats()  # reads the log
+        self.sync(worker)
+        stats = worker.router.stats()
         known = quality(self.log, worker.table, CONFIG.learning.table_trust, worker.router._learner.features)
         sums = learned(worker.router)
         assert_same(sums[0], known)
