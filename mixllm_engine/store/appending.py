@@ -7,9 +7,10 @@ by their id, links by their name, then the logs), so that none waits for another
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -21,8 +22,11 @@ from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLink
 from mixllm_engine.store.statements import Statements, statements_for
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome, Score
 
-_OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
-_SCORE_FIELDS = tuple(Score.__dataclass_fields__)
+_OUTCOME_FIELDS: Final = tuple(Outcome.__dataclass_fields__)
+_SCORE_FIELDS: Final = tuple(Score.__dataclass_fields__)
+# `asdict` would copy what can't change, and a decision has a score for each candidate.
+_OUTCOME_VALUES: Final[Callable[[Outcome], tuple[Any, ...]]] = operator.attrgetter(*_OUTCOME_FIELDS)
+_SCORE_VALUES: Final[Callable[[Score], tuple[Any, ...]]] = operator.attrgetter(*_SCORE_FIELDS)
 
 
 def append(connection: sa.Connection, entries: Sequence[Entry], *, again: bool = False) -> list[Result]:
@@ -104,7 +108,9 @@ def _decision_row(entry: NewDecision) -> dict[str, Any]:
         "penalty_weight": decision.penalty_weight,
         "prompt_tokens": record.prompt_tokens,
         "ranking": list(decision.ranking),
-        "scores": {name: _fields(score, _SCORE_FIELDS) for name, score in decision.scores.items()},
+        "scores": {
+            name: dict(zip(_SCORE_FIELDS, _SCORE_VALUES(score), strict=True)) for name, score in decision.scores.items()
+        },
         "embedding": record.embedding.tobytes(),
     }
 
@@ -153,7 +159,11 @@ def _add_outcomes(
         return
     wait_to_append(connection, schema.outcomes)
     rows = [
-        {"decision_id": entry.decision_id, "time_s": entry.time_s, **_fields(entry.outcome, _OUTCOME_FIELDS)}
+        {
+            "decision_id": entry.decision_id,
+            "time_s": entry.time_s,
+            **dict(zip(_OUTCOME_FIELDS, _OUTCOME_VALUES(entry.outcome), strict=True)),
+        }
         for entry in entries
     ]
     connection.execute(prepared.add_outcome, rows)
@@ -213,7 +223,3 @@ def _count(connection: sa.Connection, prepared: Statements, counted: Counter[str
     rows = [{"name": name, "value": number} for name, number in sorted(counted.items()) if number]
     if rows:
         connection.execute(prepared.count, rows)
-
-
-def _fields(value: Outcome | Score, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names}  # `asdict` would copy what can't change

@@ -23,7 +23,7 @@ _PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": int(_BUSY_S * 100
 # A connection that was used so lately is taken to be alive.
 _RESTED_S = 1.0
 _USED_S: Final = "mixllm_used_s"
-_READING: Final = "mixllm_reading"
+_BEGIN: Final = "mixllm_begin"
 _LOCKS: Final = 0x4D69784C  # sets our advisory locks apart from those of other programs in the same database
 _LOCK_LOG: Final = sa.text("SELECT pg_advisory_xact_lock(:locks, CAST(CAST(CAST(:log AS regclass) AS oid) AS integer))")
 
@@ -105,7 +105,14 @@ def reading(engine: sa.Engine) -> sa.Engine:
     """Return the same engine for transactions that only read; they wait for nobody."""
     if engine.dialect.name == "postgresql":
         return engine.execution_options(isolation_level="AUTOCOMMIT")  # saves two ways to the server and back
-    return engine.execution_options(**{_READING: True})
+    return engine.execution_options(**{_BEGIN: "BEGIN"})
+
+
+def asking(engine: sa.Engine) -> sa.Engine:
+    """Return the same engine for single statements that only read; each sees one moment without a transaction."""
+    if engine.dialect.name == "postgresql":
+        return reading(engine)
+    return engine.execution_options(**{_BEGIN: ""})
 
 
 def at_one_moment(engine: sa.Engine) -> sa.Engine:
@@ -143,8 +150,9 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_immediate(connection: sa.Connection) -> None:
     # A reader that turns writer in mid-transaction could not wait for its turn; one that took the lock first can.
-    alone = not connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if alone else "BEGIN")
+    statement = connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE")
+    if statement:
+        connection.exec_driver_sql(statement)
 
 
 def _configure_postgresql(connection: Any, _record: Any) -> None:

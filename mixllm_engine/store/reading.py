@@ -32,12 +32,16 @@ class Reading(ABC):
     """The half of a store that reads."""
 
     @abstractmethod
-    def _reading(self, *, settled: bool = True) -> AbstractContextManager[sa.Connection]:
-        """Begin a transaction that only reads; by default after what is to be written has been."""
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        """Begin a transaction that only reads, after what is to be written has been."""
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[sa.Connection]:
+        """Give a connection for one statement that only reads what is there by now."""
 
     def meta(self, name: str) -> str:
         """Return what is noted of the log itself."""
-        with self._reading(settled=False) as connection:
+        with self._asking() as connection:
             query = sa.select(schema.meta.c.value).where(schema.meta.c.name == name)
             return str(connection.execute(query).scalar_one())
 
@@ -107,19 +111,19 @@ class Reading(ABC):
         return [outcome_row(row) for row in self._after(statements.OUTCOMES_AFTER, sequence, limit)]
 
     def _after(self, statement: sa.Select[Any], sequence: int, limit: int) -> Sequence[Any]:
-        with self._reading(settled=False) as connection:
+        with self._asking() as connection:
             return connection.execute(statement, {"position": sequence, "limit": limit}).all()
 
     def state(self, encoder: str) -> StoredState | None:
         """Return the present state for an encoder."""
-        with self._reading(settled=False) as connection:
+        with self._asking() as connection:
             return present_state(connection, encoder)
 
     def state_number(self, encoder: str) -> int:
         """Return the number of the present state for an encoder; 0 where there is none."""
         table = schema.states
         query = sa.select(sa.func.max(table.c.sequence)).where(table.c.encoder == encoder)
-        with self._reading(settled=False) as connection:
+        with self._asking() as connection:
             return connection.execute(query).scalar_one() or 0
 
     def feedback_of(self, encoder: str) -> int:

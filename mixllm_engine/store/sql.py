@@ -23,7 +23,7 @@ from mixllm_engine.errors import StoreError, StoreUnavailableError, UnknownDecis
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
 from mixllm_engine.store.base import DecisionRecord, Fold, Pruned, StoredState, Surplus, WorkerRow
-from mixllm_engine.store.engines import at_one_moment, make_engine, reading, shown
+from mixllm_engine.store.engines import asking, at_one_moment, make_engine, reading, shown
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.forking import Connections
 from mixllm_engine.store.journal import Journal
@@ -62,7 +62,7 @@ class SqlStore(Reading):
         self.config = config or StorageConfig()
         self._engine = make_engine(url)
         weakref.finalize(self, self._engine.dispose)  # for stores that nobody closes
-        self._reader = reading(self._engine)
+        self._reader, self._asker = reading(self._engine), asking(self._engine)
         self._connections = Connections(self._engine)
         self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
@@ -111,10 +111,14 @@ class SqlStore(Reading):
             yield connection
 
     @contextmanager
-    def _reading(self, *, settled: bool = True) -> Iterator[sa.Connection]:
-        if settled:
-            self._journal.settle()
+    def _reading(self) -> Iterator[sa.Connection]:
+        self._journal.settle()
         with self._guarded(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _asking(self) -> Iterator[sa.Connection]:
+        with self._guarded(), self._asker.connect() as connection:
             yield connection
 
     # -- writing -----------------------------------------------------------------------------------------------------
