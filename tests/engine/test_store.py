@@ -114,6 +114,18 @@ def test_judgements_are_averaged_by_weight_and_never_weigh_less_than_they_did(st
     assert store.feedback_after(0, 100)[-1].after == (0.8, 0.5)
 
 
+def test_a_label_is_withdrawn_as_it_was_learned_from_whom_it_was_given_to(store: Store) -> None:
+    store.add_decision(record("d1"))
+    for label in (Label(1.0, 1.0), Label(0.5, 0.25), Label(0.0, 0.5)):
+        assert store.add_feedback("d1", "user", label, 4.0).candidate == "a"
+    store.add_outcome("d1", Outcome(candidate="b"), 5.0)
+    assert store.add_feedback("d1", "judge", GOOD, 6.0).candidate == "a"
+    rows = store.feedback_after(0, 100)
+    assert [row.before for row in rows] == [None, *(row.after for row in rows[:-1])]
+    assert [row.after for row in rows] == [(1.0, 1.0), (0.5, 1.0), (0.0, 1.0), (pytest.approx(2 / 3), 1.0)]
+    assert {row.candidate for row in rows} == {"a"}
+
+
 def test_names_lead_to_decisions_in_the_order_in_which_they_were_made(store: Store) -> None:
     for number, name in enumerate(("d2", "d1", "d3")):
         made = record(name)
