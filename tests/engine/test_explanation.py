@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixllm_engine import Candidate, Router
+from mixllm_engine import Router
 from mixllm_engine.config import DecisionConfig, ExplorationConfig, FeatureConfig, RouterConfig
 from mixllm_engine.counterfactual import Counterfactual
-from mixllm_engine.testing import HashingEncoder, tiny_router
+from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Decision, Score
 
 PLAIN = FeatureConfig(domains="none")
@@ -78,33 +78,27 @@ def test_the_willingness_to_pay_that_is_named_is_where_the_choice_changes(willin
         assert ahead == ((side > 1.0) == up)
 
 
-@given(willingness=st.floats(0.05, 50.0), question=st.integers(0, 6))
-@settings(max_examples=40, deadline=None)
-def test_the_price_that_is_named_is_where_the_choice_changes(willingness: float, question: int) -> None:
-    router = taught(BARE)
-    text = f"question {question}"
-    decision = router.decide(text, willingness_to_pay=willingness)
+QUALITY, COST = st.floats(0.01, 1.0), st.floats(0.001, 5.0)
+
+
+@given(willingness=st.floats(0.05, 50.0), one=st.tuples(QUALITY, COST), two=st.tuples(QUALITY, COST))
+def test_each_change_that_is_named_draws_level(
+    willingness: float, one: tuple[float, float], two: tuple[float, float]
+) -> None:
+    decision = made(willingness, one=one, two=two)
     change = Counterfactual.of(decision)
-    assert change
-    other = decision.scores[change.runner_up]
-    if change.cost_usd is None or change.runner_up == "dear":  # whose price is the unit of all costs
-        return
-    for side in (0.999, 1.001):
-        factor = change.cost_usd / other.cost_usd * side
-        cheaper = Router([priced(c, factor if c.name == change.runner_up else 1.0) for c in router.candidates],
-                         config=BARE, encoder=HashingEncoder(), seed=0)  # fmt: skip
-        cheaper._learner.start(router._learner.learned())
-        scores = cheaper.decide(text, willingness_to_pay=willingness, force=decision.candidate).scores
-        assert (scores[change.runner_up].total > scores[decision.candidate].total) == (side < 1.0)
-
-
-def priced(candidate: Candidate, factor: float) -> Candidate:
-    assert candidate.input_usd_per_mtok is not None and candidate.output_usd_per_mtok is not None
-    return dataclasses.replace(
-        candidate,
-        input_usd_per_mtok=candidate.input_usd_per_mtok * factor,
-        output_usd_per_mtok=candidate.output_usd_per_mtok * factor,
-    )
+    assert change is not None
+    assert change.gap >= 0.0
+    loser, winner = decision.scores[change.runner_up], decision.scores[decision.candidate]
+    changed = [
+        (willingness, change.quality, loser.cost_usd),
+        (willingness, loser.quality, change.cost_usd),
+        (change.willingness_to_pay, loser.quality, loser.cost_usd),
+    ]
+    for lambda_, quality, cost_usd in changed:
+        if lambda_ is not None and quality is not None and cost_usd is not None:
+            level = made(lambda_, winner=(winner.quality, winner.cost_usd), loser=(quality, cost_usd)).scores
+            assert level["winner"].total == pytest.approx(level["loser"].total, abs=1e-9)
 
 
 def made(willingness: float, **scores: tuple[float, float]) -> Decision:

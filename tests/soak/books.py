@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections import Counter
@@ -91,6 +92,7 @@ class Books:
     def mistake(self, what: str) -> None:
         with self._lock:
             self.counts["mistakes"] += 1
+            sys.stderr.write(f"MISTAKE {what}\n")  # long before the end
             if len(self.mistakes) < _MOST_MISTAKES:
                 self.mistakes.append(what)
 
