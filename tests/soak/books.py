@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from math import isclose
 from typing import Any
 
-from mixllm_engine import FeedbackReceipt, Router, UnknownDecisionError
+from mixllm_engine import FeedbackReceipt, Router, StoreUnavailableError, UnknownDecisionError
 from tests.soak.asking import Answer
 from tests.soak.provider import NAMES
 
 _MOST_MISTAKES = 20
+_LONGEST_WRITE_S = 60.0
 
 
 @dataclass
@@ -121,14 +123,24 @@ class Books:
             self.mistake(f"{way}: left in the middle of {answer.candidate!r}, but the store has {attempts}")
 
     def _attempts(self, answer: Answer) -> list[tuple[str, str | None]]:
-        explanation = self.router.explain(answer.decision_id)
-        attempts: list[tuple[str, str | None]] = [
-            (outcome.candidate, outcome.error) for outcome in explanation.outcomes
-        ]
-        ranking = list(explanation.decision.ranking)
+        until = time.monotonic() + _LONGEST_WRITE_S
+        attempts, ranking = self._stored(answer.decision_id)
+        while attempts[-1:] not in ([(answer.candidate, None)], [(answer.candidate, "cancelled")]):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)  # a slow disk holds up no answer, so its record may come later
+            attempts, ranking = self._stored(answer.decision_id)
         if [name for name, _ in attempts] != ranking[: len(attempts)]:
             self.mistake(f"decision {answer.decision_id}: attempts {attempts} don't follow the ranking {ranking}")
         return attempts
+
+    def _stored(self, decision_id: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+        try:
+            explanation = self.router.explain(decision_id)
+        except StoreUnavailableError:
+            return [], []
+        attempts = [(outcome.candidate, outcome.error) for outcome in explanation.outcomes]
+        return list(attempts), list(explanation.decision.ranking)
 
     def judge(self, judged: Judged, key: str, reward: float) -> None:
         """Give feedback, and keep what was acknowledged."""
