@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from mixllm_engine.errors import CandidateError, ConfigError
-from mixllm_engine.reading import read_file
+from mixllm_engine.loading import read_file
 from mixllm_engine.types import CAPABILITIES, Candidate
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Candidate) if field.name != "api_key")

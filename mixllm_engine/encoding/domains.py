@@ -22,7 +22,7 @@ from mixllm_engine.encoding._tag_names import Tags, by_frequency, tag_counts
 from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.errors import ConfigError, TableError
-from mixllm_engine.reading import read_file
+from mixllm_engine.loading import read_file
 from mixllm_engine.types import Matrix, Vector
 
 _NUMBERS = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from mixllm_engine.errors import EncoderError
-from mixllm_engine.reading import read_file
+from mixllm_engine.loading import read_file
 
 _MOST_BYTES = 2**31  # an ONNX graph with its weights in one file can't be larger: protobuf's limit
 _PACKAGED = Path(__file__).parent / "packaged"

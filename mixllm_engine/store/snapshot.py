@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.errors import StateError
-from mixllm_engine.reading import read_file
+from mixllm_engine.loading import read_file
 from mixllm_engine.store.files import replacing, sync_folder
 
 FORMAT: Final = "mixllm-state"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "mixllm_engine"
 # Each may import itself and what stands before it.
 ORDER = [
-    "redaction", "types", "errors", "reading", "config", "candidates", "encoding", "prediction", "waiting",
+    "redaction", "types", "errors", "loading", "config", "candidates", "encoding", "prediction", "waiting",
     "decision", "store", "learning", "following", "workers", "crediting", "signing", "tracking", "signals",
     "counterfactual", "explanation", "summary", "saving", "retention", "router", "holders",
     "calling", "testing", "evaluation", "app",

@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_tensors
 from mixllm_engine import Candidate, EncoderError, Outcome, Router, StateError
 from mixllm_engine.config import FeatureConfig, LearningConfig, PredictionConfig, RouterConfig
 from mixllm_engine.encoding.features import stored_map
-from mixllm_engine.reading import read_file
+from mixllm_engine.loading import read_file
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.files import replacing
 from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
