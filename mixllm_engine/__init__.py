@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixllm_engine.config import RouterConfig
+    from mixllm_engine.config import RolloutConfig, RouterConfig
     from mixllm_engine.encoding.encoder import Encoder, OnnxEncoder
     from mixllm_engine.errors import (
         AllCandidatesFailedError,
@@ -68,6 +68,7 @@ __all__ = [
     "Outcome",
     "Query",
     "QueryError",
+    "RolloutConfig",
     "Router",
     "RouterConfig",
     "Score",

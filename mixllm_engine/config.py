@@ -6,9 +6,9 @@ is said beside it), `RouterConfig.default` is what we would run.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 BudgetWord = Literal["very_low", "low", "medium", "high", "very_high"]
 BUDGET_WORDS: tuple[BudgetWord, ...] = ("very_low", "low", "medium", "high", "very_high")
@@ -209,6 +209,44 @@ class StorageConfig(_Frozen):
     )
 
 
+class RolloutConfig(_Frozen):
+    """MixLLM beside the one model that answers now: watched only, or with a share of the traffic that rises by proof.
+
+    Examples
+    --------
+    >>> RolloutConfig.shadow("openai/gpt-4o").shares
+    (0.0,)
+    """
+
+    baseline: str = Field(description="Name of the candidate that answers now.")
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.05, 0.1, 0.25, 0.5, 1.0),
+        min_length=1,
+        description="Shares of the traffic for MixLLM, rising. The first one needs no proof; (0.0,) is shadow mode.",
+    )
+    margin: float = Field(
+        default=0.02,
+        gt=0,
+        le=1,
+        description="Mean quality over all traffic that may be lost against the baseline alone: a share s is taken "
+        "once the lower bound on quality(MixLLM) - quality(baseline) is above -margin / s. Where the upper bound is "
+        "below -margin, the baseline answers all.",
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of either bound, at all times at once.")
+
+    @classmethod
+    def shadow(cls, baseline: str) -> Self:
+        """Return the settings under which the baseline answers all, and what MixLLM would choose is recorded."""
+        return cls(baseline=baseline, shares=(0.0,))
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
+        if not rising or (self.shares[0] == 0.0 and len(self.shares) > 1):
+            raise ValueError(f"shares={self.shares} must rise, and begin above 0 if others follow")
+        return self
+
+
 class RouterConfig(_Frozen):
     """All settings of a router.
 
@@ -228,9 +266,16 @@ class RouterConfig(_Frozen):
     waiting: WaitingConfig = Field(default_factory=lambda: WaitingConfig())
     calling: CallingConfig = Field(default_factory=lambda: CallingConfig())
     storage: StorageConfig = Field(default_factory=lambda: StorageConfig())
+    rollout: RolloutConfig | None = Field(default=None, description="Beside another model; None = MixLLM alone.")
     sync_interval_s: NonNegative = Field(
         default=1.0, description="How often the log is asked for what other workers wrote."
     )
+
+    @model_validator(mode="after")
+    def _check_rollout(self) -> Self:
+        if self.rollout is not None and (self.storage.keep_s or self.storage.keep_decisions):
+            raise ValueError("a rollout counts all its judged decisions: leave storage.keep_s and keep_decisions None")
+        return self
 
     @classmethod
     def default(cls) -> RouterConfig:

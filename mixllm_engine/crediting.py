@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, get_args
 from uuid import UUID
 
+from mixllm_engine import observing
 from mixllm_engine.candidates import is_plain
 from mixllm_engine.errors import FeedbackError, UnknownDecisionError
 from mixllm_engine.following import Follower
@@ -157,5 +158,6 @@ class Credited:
             If the store holds no such decision.
         """
         receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
+        observing.credited(receipt)
         self._follower.try_to_catch_up()  # if not now, then later: it is durable already
         return receipt

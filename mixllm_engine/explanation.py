@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mixllm_engine.counterfactual import Counterfactual
+from mixllm_engine.decision.gate import kind
 from mixllm_engine.store.base import DecisionRecord
 from mixllm_engine.types import Decision, Outcome
 
@@ -43,7 +44,10 @@ class Explanation:
             "exploration": "was drawn to learn about it",
             "forced": "was asked for by name",
             "tool loop": "had begun this tool loop",
-        }[decision.reason]
+            "rollout": "is MixLLM's choice within its share of a rollout",
+            "baseline": "is the baseline of a rollout",
+            "shadow": "answers all, while MixLLM is only watched",
+        }[kind(decision.reason)]
         return (
             f"{decision.candidate} {how} at willingness to pay {decision.willingness_to_pay:.3g} "
             f"(probability of this choice {decision.propensity:.3g})"

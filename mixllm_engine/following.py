@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import finalize, ref
 
+from mixllm_engine.decision.gate import Gate
 from mixllm_engine.errors import StateError, StoreError
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.store import forking
 from mixllm_engine.store.base import Store
 
 _log = logging.getLogger(__name__)
+_BATCH: Final = 1000
 
 # Nobody waits longer than this for what is learned anyway, soon after.
 _PATIENCE_S: Final = 1.0
@@ -42,6 +44,8 @@ class Follower:
         What else is to be done that often, one at a time; they may raise `StoreError`.
     forked : sequence of callable
         What is to be done in a process that was forked from this one.
+    gate : Gate, optional
+        Of a rollout: judged answers are its evidence.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Follower:
         interval_s: float,
         chores: Sequence[Callable[[], None]] = (),
         forked: Sequence[Callable[[], None]] = (),
+        gate: Gate | None = None,
     ) -> None:
         self._store = store
         self._begin_learner = begin
@@ -62,6 +67,7 @@ class Follower:
         self._forked = forked
         self._looked_at = float("-inf")
         self._stopped = False
+        self._gate = gate
         self._begin()
         forking.LEARNED.add(self)
 
@@ -97,9 +103,19 @@ class Follower:
                 return 0
             self._begun += 1
             folded = self._read(self.learner)
+            if self._gate is not None:
+                self._read_for(self._gate)
             self._ended_well = self._begun
             self._tell()
             return folded
+
+    def _read_for(self, gate: Gate) -> None:
+        while rows := self._store.feedback_after(gate.position, _BATCH):
+            for row in rows:
+                if row.before is None:  # what is judged again later is no new evidence
+                    gate.judged(row.reason, row.ranking[0], row.propensity, row.after)
+            gate.position = rows[-1].sequence
+        gate.settle()
 
     def _read(self, learner: Learner) -> int:
         folded, more = 0, True

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
+
 from mixllm_engine.config import StorageConfig
+from mixllm_engine.encoding.context import Context
 from mixllm_engine.following import Follower
+from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.saving import pack
-from mixllm_engine.store.base import FeedbackRow, OutcomeRow, Store, StoredState, Surplus
-from mixllm_engine.types import Query
+from mixllm_engine.store.base import DecisionRecord, FeedbackRow, OutcomeRow, Store, StoredState, Surplus
+from mixllm_engine.types import Decision, Query
 
 _EVERY_S: Final = 300.0
 # By so much may the clock and a steady one disagree about the time between two looks.
@@ -23,11 +27,19 @@ _DRIFT_S: Final = 60.0
 _AT_ONCE: Final = 5000  # decisions in one transaction, during which nobody else writes
 
 
-def kept_prompt(query: str | Query, config: StorageConfig) -> str | None:
-    """Return the text of a query if the settings ask to keep it."""
-    if config.keep_prompts_s is None:
-        return None
-    return query if isinstance(query, str) else query.text
+def record(
+    decision: Decision, context: Context, learner: Learner, query: str | Query, config: StorageConfig
+) -> DecisionRecord:
+    """Return what is kept of a decision; the text of its query only if the settings ask for it."""
+    text = query if isinstance(query, str) else query.text
+    return DecisionRecord(
+        decision=decision,
+        embedding=context.embedding.astype(np.float16),
+        encoder=learner.encoder,
+        policy=learner.version,
+        prompt_tokens=context.prompt_tokens,
+        prompt=None if config.keep_prompts_s is None else text,
+    )
 
 
 class Retention:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mixllm_engine import observing
 from mixllm_engine.candidates import Pool, resolve
 from mixllm_engine.config import RouterConfig
 from mixllm_engine.crediting import Credited, check_id
@@ -32,10 +33,10 @@ from mixllm_engine.learning.offline import FitReport, fit
 from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
-from mixllm_engine.retention import Retention, kept_prompt
+from mixllm_engine.retention import Retention, record
 from mixllm_engine.saving import begin, pack, relearn, unpack, welcome
 from mixllm_engine.store import open_store, snapshot
-from mixllm_engine.store.base import DecisionRecord, Store
+from mixllm_engine.store.base import Store
 from mixllm_engine.summary import summary
 from mixllm_engine.tracking import note_decision
 from mixllm_engine.types import Candidate, Decision, Outcome, Query
@@ -86,8 +87,9 @@ class Router(Credited):
         chores = (self._workers.exchange, lambda: self._retention.look(self._follower))
         forked = (self._maker.forked, self._calls.forked, self._workers.begin)
         self._follower: Follower = Follower(
-            self._store, self._begin, self._lock, config.sync_interval_s, chores, forked
+            self._store, self._begin, self._lock, config.sync_interval_s, chores, forked, self._maker.gate
         )
+        observing.watch(self)
 
     def _begin(self) -> Learner:
         return begin(self._pool, self._contexts, self.config, self._store)
@@ -156,15 +158,9 @@ class Router(Credited):
                 now=now,
                 feedback=learner.feedback_score(context.features),
             )
-            record = DecisionRecord(
-                decision=decision,
-                embedding=context.embedding.astype(np.float16),
-                encoder=learner.encoder,
-                policy=learner.version,
-                prompt_tokens=context.prompt_tokens,
-                prompt=kept_prompt(query, self.config.storage),
-            )
-        self._store.add_decision(record)
+            kept = record(decision, context, learner, query, self.config.storage)
+        self._store.add_decision(kept)
+        observing.decided(decision)
         note_decision(decision, self)
         return decision
 
@@ -201,6 +197,7 @@ class Router(Credited):
         now = self._clock()
         known = priced(outcome, self._pool, lambda: self._store.decision(decision_id).decision.scores)
         self._store.add_outcome(decision_id, known, now)
+        observing.attempted(decision_id, known, self._pool)
         with self._lock:
             self._calls.brought(outcome, now)
             if outcome.error is None:
@@ -301,8 +298,8 @@ class Router(Credited):
             self._change_pool(self._pool.without(name))
 
     def _change_pool(self, pool: Pool) -> None:
+        self._maker.change_pool(pool)  # it may refuse
         self._learner.change_pool(pool)
-        self._maker.change_pool(pool)
         self._pool = pool
 
     # -- looking inside ----------------------------------------------------------------------------------------------
@@ -381,6 +378,7 @@ class Router(Credited):
 
     def close(self) -> None:
         """Write what waits, and let go of the store."""
+        observing.unwatch(self)
         self._follower.stop()
         self._workers.leave()
         self._store.close()

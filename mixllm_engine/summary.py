@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from typing import Any
 
 from mixllm_engine.decision.maker import DecisionMaker
@@ -29,6 +30,7 @@ def summary(store: Store, learner: Learner, maker: DecisionMaker, lock: threadin
         "writes_waiting": store.unwritten,
         "writes_lost": store.lost,
         "alerts": alerts,
+        "rollout": None if maker.gate is None else asdict(maker.gate.status),
         "candidates": {
             name: {
                 "decisions": chosen.get(name, 0),

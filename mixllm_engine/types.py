@@ -215,7 +215,8 @@ class Decision:
     scores : mapping of str to Score
         One entry per candidate of the pool.
     reason : str
-        In a few words, why: ``"score"``, ``"exploration"``, ``"forced"``, ``"tool loop"``.
+        In a few words, why: ``"score"``, ``"exploration"``, ``"forced"``, ``"tool loop"``; beside another model
+        ``"shadow"``, or ``"rollout"`` and ``"baseline"``, with the share and the digest of the rollout's settings.
     willingness_to_pay : float
         The lambda that was used.
     time_s : float

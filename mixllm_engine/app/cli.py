@@ -19,6 +19,7 @@ from mixllm_engine.app.bench import bench
 from mixllm_engine.app.evaluate import evaluate
 from mixllm_engine.app.opened import opened
 from mixllm_engine.app.pool import candidates, fit
+from mixllm_engine.app.shadow import shadow
 from mixllm_engine.crediting import Credit, give
 from mixllm_engine.errors import MixLLMError
 from mixllm_engine.explanation import Explanation
@@ -110,6 +111,7 @@ def import_(
 app.command()(fit)
 app.command()(candidates)
 app.command()(evaluate)
+app.command()(shadow)
 app.command()(bench)
 
 

@@ -79,11 +79,21 @@ def choose(
     drawn = rate > 0.0 and bool(rng.random() < rate)
     usual = 0 if totals is None else totals.draw(rng)
     chosen = new[int(rng.integers(len(new)))] if drawn else ranking[usual]
-    place = ranking.index(chosen)
+    propensity = max(chance(chosen, ranking, new, rate, totals), _LEAST)
+    return Choice(ranking=first(chosen, ranking), propensity=propensity, explored=drawn or chosen != ranking[0])
+
+
+def chance(
+    position: int, ranking: Sequence[int], new: Sequence[int], rate: float, totals: Totals | None = None
+) -> float:
+    """Return the probability with which `choose` takes an eligible candidate; the arguments are the same."""
+    place = ranking.index(position)
+    if len(ranking) == 1:
+        return 1.0
+    rate = rate if new else 0.0
     otherwise = float(place == 0) if totals is None else float(totals.probabilities()[place])
-    share = rate / len(new) if chosen in new else 0.0
-    propensity = min(max(share + (1.0 - rate) * otherwise, _LEAST), 1.0)
-    return Choice(ranking=first(chosen, ranking), propensity=propensity, explored=drawn or place > 0)
+    share = rate / len(new) if position in new else 0.0
+    return min(share + (1.0 - rate) * otherwise, 1.0)
 
 
 def first(position: int, ranking: list[int]) -> list[int]:

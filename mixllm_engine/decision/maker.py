@@ -15,7 +15,8 @@ import numpy as np
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import ExplorationConfig, RouterConfig
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_wait, check_willingness
-from mixllm_engine.decision.choice import Choice, choose, first, rank
+from mixllm_engine.decision.choice import Choice, chance, choose, first, rank
+from mixllm_engine.decision.gate import Gate
 from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
@@ -97,6 +98,8 @@ class DecisionMaker:
         self.sessions = Sessions()
         self.budgets = Budgets()
         self.draws: dict[str, int] = {}  # exploring draws so far
+        self.gate = Gate.of(config.rollout)
+        self._baseline = self._position_of_baseline(pool)
         self._rng = rng
         self._experience = _Experience.of(np.zeros(len(pool)), exploration)
 
@@ -115,9 +118,13 @@ class DecisionMaker:
         self.load.forked()
 
     def change_pool(self, pool: Pool) -> None:
-        """Follow a changed pool."""
+        """Follow a changed pool, or raise `UnknownCandidateError` if the baseline of a rollout is not in it."""
+        self._baseline = self._position_of_baseline(pool)
         self.pool = pool
         self.load.attach(pool)
+
+    def _position_of_baseline(self, pool: Pool) -> int | None:
+        return None if self.gate is None else pool.position(self.gate.config.baseline)
 
     def decide(
         self,
@@ -153,13 +160,13 @@ class DecisionMaker:
         if self._sampled_widths is not None:
             deviation = spread(prediction, timing, self._scoring, self._sampled_widths, scores.on_quality, max_wait_s)
         standing = _Standing(experience, prediction, scores, deviation)
-        choice, why = self._choose(standing, reasons, context, request.force, stay)
+        choice, why, own = self._choose(standing, reasons, context, request, stay)
         names = self.pool.names
         chosen = names[choice.ranking[0]]
         if choice.explored:
             self.draws[chosen] = self.draws.get(chosen, 0) + 1
         if budget is not None:
-            self.budgets.spent(budget, float(prediction.cost_usd[choice.ranking[0]]))
+            self.budgets.spent(budget, float(prediction.cost_usd[own]))
         decision_id = urandom(16).hex()
         self.sessions.put(request.session, chosen, context.prompt_tokens, decision_id)
         return Decision(
@@ -213,30 +220,47 @@ class DecisionMaker:
         standing: _Standing,
         reasons: Mapping[int, str],
         context: Context,
-        force: str | None,
+        request: Request,
         stay: Stay | None,
-    ) -> tuple[Choice, str]:
+    ) -> tuple[Choice, str, int]:
+        """Return the choice, why, and the position that MixLLM chose by itself: a rollout may call its baseline."""
         pool = self.pool
-        if force is not None:
-            return Choice(ranking=[pool.position(force)], propensity=1.0, explored=False), "forced"
+        if request.force is not None:
+            forced = pool.position(request.force)
+            return Choice(ranking=[forced], propensity=1.0, explored=False), "forced", forced
+        baseline = self._baseline_for(reasons, request)
         eligible = None
         if reasons:
             eligible = np.ones(len(pool), dtype=bool)
             eligible[list(reasons)] = False
             if not eligible.any():
-                raise self._nobody(reasons, context)
+                if baseline is None:
+                    raise self._nobody(reasons, context)
+                eligible[baseline] = True  # it is only watched, and answers whatever it is asked
         ranking = rank(standing.scores.total, eligible)
         if context.in_tool_loop and stay is not None and pool.index.get(stay.candidate) in ranking:
             kept = first(pool.index[stay.candidate], ranking)
-            return Choice(ranking=kept, propensity=1.0, explored=False), "tool loop"
-        if context.in_tool_loop:
-            return Choice(ranking=ranking, propensity=1.0, explored=False), "score"
-        totals = None
-        if standing.deviation is not None:
-            totals = Totals(mean=standing.scores.total[ranking], deviation=standing.deviation[ranking])
-        new = self._new(ranking, standing)
-        choice = choose(ranking, new, self.config.exploration.rate, self._rng, totals)
-        return choice, "exploration" if choice.explored else "score"
+            return Choice(ranking=kept, propensity=1.0, explored=False), "tool loop", kept[0]
+        new, totals = [], None
+        if not context.in_tool_loop:
+            new = self._new(ranking, standing)
+            if standing.deviation is not None:
+                totals = Totals(mean=standing.scores.total[ranking], deviation=standing.deviation[ranking])
+        rate = self.config.exploration.rate
+        own = choose(ranking, new, rate, self._rng, totals)
+        choice, why = own, "exploration" if own.explored else "score"
+        if self.gate is not None and baseline is not None:
+            usual = chance(baseline, ranking, new, rate, totals) if baseline in ranking else 0.0
+            choice, why = self.gate.draw(own, why, baseline, usual, self._rng)
+        return choice, why, own.ranking[0]
+
+    def _baseline_for(self, reasons: Mapping[int, str], request: Request) -> int | None:
+        """Return the baseline of a rollout, if it may answer; one that is only watched is called as it was before."""
+        if self._baseline not in reasons:
+            return self._baseline
+        unwanted = self.pool.excluded(allow=request.allow, deny=request.deny)
+        watched = self.gate is not None and self.gate.shadow and self._baseline not in unwanted
+        return self._baseline if watched else None
 
     def _new(self, ranking: Sequence[int], standing: _Standing) -> list[int]:
         """Return the candidates worth an exploring draw: few labels, few draws, and still some hope to be the best."""

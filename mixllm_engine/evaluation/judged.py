@@ -130,7 +130,7 @@ def read_judged(store: Store) -> JudgedLog:
     TableError
         If fewer than two decisions can be used.
     """
-    judged = {row.decision_id: row for row in _all(store.feedback_after)}  # a decision's last row has its label
+    judged = {row.decision_id: row for row in entries(store.feedback_after)}  # a decision's last row has its label
     left = Counter(without_feedback=max(store.counts().decisions - len(judged), 0))
     costs = _costs(store)
     rows = [row for feedback in judged.values() if (row := _row(store, feedback, costs, left)) is not None]
@@ -186,7 +186,7 @@ def _costs(store: Store) -> dict[tuple[str, str], float]:
     """Return the cost of each answer by decision and candidate."""
     return {
         (row.decision_id, row.outcome.candidate): row.outcome.cost_usd
-        for row in _all(store.outcomes_after)
+        for row in entries(store.outcomes_after)
         if row.outcome.error is None and row.outcome.cost_usd is not None
     }
 
@@ -199,7 +199,7 @@ class _Sequenced(Protocol):
 Entry = TypeVar("Entry", bound=_Sequenced)
 
 
-def _all(after: Callable[[int, int], Sequence[Entry]]) -> Iterator[Entry]:
+def entries(after: Callable[[int, int], Sequence[Entry]]) -> Iterator[Entry]:
     """Walk through a log from its beginning."""
     position, more = 0, True
     while more:

@@ -151,7 +151,7 @@ def frozen(
         raise ConfigError("the learned sums belong to the router's features; give a configuration with the same ones")
     mode = "ucb" if settings.exploration.mode == "ucb" else "none"
     quiet = settings.exploration.model_copy(update={"mode": mode, "rate": 0.0, "optimism": 0.0})
-    settings = settings.model_copy(update={"exploration": quiet})
+    settings = settings.model_copy(update={"exploration": quiet, "rollout": None})
     with router._lock:
         known = router._learner
         learner = Learner(known.pool, known.features, known.encoder, settings, known.learned())

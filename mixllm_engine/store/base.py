@@ -54,7 +54,7 @@ class DecisionRecord:
 class FeedbackRow:
     """A change of one decision's label: from `before` (``None``: there was none) to `after`.
 
-    `ranking` names the candidates between which the decision chose.
+    `ranking` names the candidates between which the decision chose, `propensity` and `reason` are the decision's.
     """
 
     sequence: int
@@ -63,6 +63,8 @@ class FeedbackRow:
     before: Label | None
     after: Label
     ranking: tuple[str, ...]
+    propensity: float
+    reason: str
     embedding: StoredEmbedding
     encoder: str
 

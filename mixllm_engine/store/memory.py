@@ -149,6 +149,8 @@ class MemoryStore:
                     before=change.before,
                     after=change.after,
                     ranking=record.decision.ranking,
+                    propensity=record.decision.propensity,
+                    reason=record.decision.reason,
                     embedding=record.embedding,
                     encoder=record.encoder,
                 )

@@ -196,6 +196,8 @@ def feedback_row(row: Any) -> FeedbackRow:
         before=None if row.before is None else Label(row.before, row.before_weight),
         after=Label(row.after, row.after_weight),
         ranking=tuple(row.ranking),
+        propensity=row.propensity,
+        reason=row.reason,
         embedding=_embedding(row.embedding),
         encoder=row.encoder,
     )

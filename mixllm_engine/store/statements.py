@@ -96,7 +96,7 @@ def _after(rows: sa.Select[Any], log: sa.Table) -> sa.Select[Any]:
     return behind.limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-FEEDBACK: Final = _with_query(_changes, _decisions.c.ranking)
+FEEDBACK: Final = _with_query(_changes, _decisions.c.ranking, _decisions.c.propensity, _decisions.c.reason)
 OUTCOMES_WITH_QUERY: Final = _with_query(_outcomes)
 FEEDBACK_AFTER: Final = _after(FEEDBACK, _changes)
 OUTCOMES_AFTER: Final = _after(OUTCOMES_WITH_QUERY, _outcomes)

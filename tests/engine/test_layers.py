@@ -15,7 +15,7 @@ ENGINE = ROOT / "mixllm_engine"
 # Each may import itself and what stands before it.
 ORDER = [
     "redaction", "types", "errors", "loading", "config", "candidates", "encoding", "prediction", "waiting",
-    "decision", "store", "learning", "following", "workers", "crediting", "signing", "tracking", "signals",
+    "decision", "store", "learning", "following", "workers", "observing", "crediting", "signing", "tracking", "signals",
     "counterfactual", "explanation", "summary", "saving", "retention", "router", "holders",
     "calling", "testing", "evaluation", "app",
 ]  # fmt: skip
