@@ -23,8 +23,8 @@ def decision_id_of(answer: object) -> str:
     Parameters
     ----------
     answer : object
-        A response or chunk of ``mixllm/...`` or of a `litellm.Router` with `MixLLMStrategy`, as an object or as the
-        proxy's JSON, or the exception that such a call raised; also its id, or a decision.
+        A response, stream or chunk of ``mixllm/...``, as an object or as the proxy's JSON; a response or stream (not
+        its chunks) of a `litellm.Router` with `MixLLMStrategy`; the exception that ``mixllm/...`` raised; or a decision.
 
     Raises
     ------
@@ -38,7 +38,8 @@ def decision_id_of(answer: object) -> str:
     """
     if isinstance(answer, Decision):
         return answer.decision_id
-    found = _noted(answer).get("decision_id") or getattr(answer, "decision_id", None) or _of_id(answer)
+    noted = _noted(answer).get("decision_id") or getattr(answer, "decision_id", None)
+    found = noted or _of_id(answer) or _unprefixed(_call_id(answer))
     if not isinstance(found, str):
         raise FeedbackError(
             f"this {type(answer).__name__} tells of no decision; give what a model mixllm/... or a litellm.Router with "
@@ -55,11 +56,24 @@ def routed_to(answer: object) -> str | None:
 
 def _of_id(answer: object) -> str | None:
     given = answer.get("id") if isinstance(answer, Mapping) else getattr(answer, "id", None)
-    named = answer if isinstance(answer, str) else given
-    return named.removeprefix(PREFIX) if isinstance(named, str) and named.startswith(PREFIX) else None
+    return _unprefixed(answer if isinstance(answer, str) else given)
+
+
+def _call_id(answer: object) -> object:
+    """Return the id of LiteLLM's call; a stream's chunks do not have it, but the stream does."""
+    call = getattr(answer, "logging_obj", None)
+    return _hidden(answer).get("litellm_call_id") or getattr(call, "litellm_call_id", None)
+
+
+def _unprefixed(name: object) -> str | None:
+    return name.removeprefix(PREFIX) if isinstance(name, str) and name.startswith(PREFIX) else None
 
 
 def _noted(answer: object) -> Mapping[str, Any]:
-    hidden = getattr(answer, "_hidden_params", None)
-    noted = hidden.get(NOTED) if isinstance(hidden, Mapping) else None
+    noted = _hidden(answer).get(NOTED)
     return noted if isinstance(noted, Mapping) else {}
+
+
+def _hidden(answer: object) -> Mapping[str, Any]:
+    hidden = getattr(answer, "_hidden_params", None)
+    return hidden if isinstance(hidden, Mapping) else {}
