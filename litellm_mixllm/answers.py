@@ -39,6 +39,7 @@ def decision_id_of(answer: object) -> str:
     if isinstance(answer, Decision):
         return answer.decision_id
     noted = _noted(answer).get("decision_id") or getattr(answer, "decision_id", None)
+    noted = noted or getattr(getattr(answer, "original_exception", None), "decision_id", None)
     found = noted or _of_id(answer) or _unprefixed(_call_id(answer))
     if not isinstance(found, str):
         raise FeedbackError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
+from itertools import islice
 from typing import Any
 
 from litellm.llms.custom_llm import CustomLLM
@@ -59,14 +60,21 @@ class MixLLMProvider(CustomLLM):
         return self._awaited(given, client.acomplete(asked.messages, asked.params, decision=decision))
 
     def streaming(self, *args: Any, **given: Any) -> Generator[Any, None, None]:
-        """Decide, and return the chunks of an answer."""
+        """Return the chunks of an answer that has begun."""
         with self._errors(given):
             client, asked, decision = self._decided(given)
-        answer = client.stream(asked.messages, asked.params, decision=decision)
-        return self._streamed(given, labelling.chunks(answer, given["model"]))
+            answer = client.stream(asked.messages, asked.params, decision=decision)
+            chunks = labelling.chunks(answer, given["model"])
+            # LiteLLM expects the request to be made by now: what fails later, it takes for a stream that broke off.
+            begun = list(islice(chunks, 1))
+        return self._streamed(given, begun, chunks)
 
     def astreaming(self, *args: Any, **given: Any) -> Any:
-        """Decide, and return the chunks of an answer, to be read without blocking."""
+        """Decide, and return the chunks of an answer, to be read without blocking; the request is made by the first.
+
+        LiteLLM takes a failure before the first chunk for a `MidStreamFallbackError`, unless it is the caller's fault
+        (a status from 400 to 499 but 429); its ``original_exception`` is what failed.
+        """
         with self._errors(given):
             client, asked, decision = self._decided(given)
         answer = client.astream(asked.messages, asked.params, decision=decision)
@@ -94,10 +102,11 @@ class MixLLMProvider(CustomLLM):
             return labelling.whole(await answer)
 
     def _streamed(
-        self, given: Mapping[str, Any], chunks: Generator[ModelResponseStream, None, None]
+        self, given: Mapping[str, Any], begun: list[ModelResponseStream], rest: Generator[ModelResponseStream, None, None]
     ) -> Generator[ModelResponseStream, None, None]:
-        with self._errors(given), closing(chunks):
-            yield from chunks
+        with self._errors(given), closing(rest):
+            yield from begun
+            yield from rest
 
     async def _astreamed(
         self, given: Mapping[str, Any], chunks: AsyncGenerator[ModelResponseStream, None]

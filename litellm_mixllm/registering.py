@@ -129,7 +129,7 @@ class _Provider:
         items = self._litellm.custom_provider_map
         items[:] = [item for item in items if item is not self._item]
         for listed in self._lists:
-            if self._name in listed and not any(item["provider"] == self._name for item in items):
+            if self._name in listed:
                 listed.remove(self._name)
 
     def _name_lists(self) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -39,14 +40,17 @@ def registered(router: Router) -> Iterator[litellm_mixllm.Registered]:
 
 
 class Heard:
-    """What LiteLLM's callbacks are told, whole calls only."""
+    """What LiteLLM's callbacks are told of the calls of this test; those of the one before may come as late."""
 
     def __init__(self) -> None:
+        self._since = datetime.now()
         self._changed = threading.Condition()
         self.successes: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
 
     def note(self, where: list[dict[str, Any]], kwargs: dict[str, Any], response: Any) -> None:
+        if kwargs["start_time"] < self._since:
+            return
         told = {name: kwargs.get(name) for name in ("model", "response_cost", "exception", "custom_llm_provider")}
         with self._changed:
             where.append({**told, "response": response})
