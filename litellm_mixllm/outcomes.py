@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
@@ -36,6 +37,8 @@ class Outcomes(CustomLogger):
 
     def __init__(self, router: Router) -> None:
         super().__init__()
+        # LiteLLM takes loggers of one class for one logger, unless they differ in a public attribute.
+        self.identity = uuid4().hex
         self._router = router
         self._lock = threading.Lock()
         self._expected: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -45,8 +48,10 @@ class Outcomes(CustomLogger):
         litellm.logging_callback_manager.add_litellm_callback(self)
 
     def stop(self) -> None:
-        """Be told no more; what is under way is told of by the callbacks that LiteLLM has handed out already."""
+        """Be told of new calls no more, and of no calls at all once none is under way."""
         litellm.callbacks[:] = [one for one in litellm.callbacks if one is not self]
+        if not self._expected:
+            litellm.logging_callback_manager.remove_callback_from_all_lists(self)
 
     def expect(self, decision: Decision) -> dict[str, str]:
         """Note that a call begins; returns what its metadata must say for its end to be known."""
