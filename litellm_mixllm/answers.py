@@ -23,8 +23,8 @@ def decision_id_of(answer: object) -> str:
     Parameters
     ----------
     answer : object
-        A response, stream or chunk of ``mixllm/...``, as an object or as the proxy's JSON; a response or stream (not
-        its chunks) of a `litellm.Router` with `MixLLMStrategy`; the exception that ``mixllm/...`` raised; or a decision.
+        A response or chunk of ``mixllm/...``, as an object or as the proxy's JSON, or the exception that it raised; a
+        response or stream (its chunks don't tell) of a `litellm.Router` with `MixLLMStrategy`; or a decision.
 
     Raises
     ------

@@ -25,7 +25,8 @@ def whole(routed: Routed) -> Any:
     response = routed.response
     response.id = PREFIX + routed.decision.decision_id
     response.model = routed.candidate.model
-    # LiteLLM's proxy, which puts the model that was asked for into its answers, sends these as HTTP headers.
+    # LiteLLM's proxy writes the model that was asked for into its answers; this it sends as an HTTP header, behind
+    # "llm_provider-".
     response._hidden_params = {**_noted(routed), "additional_headers": {"x-mixllm-candidate": routed.candidate.name}}
     if (cost := _cost_usd(routed)) is not None:
         response._hidden_params["response_cost"] = response.usage.cost = cost

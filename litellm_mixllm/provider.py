@@ -102,7 +102,10 @@ class MixLLMProvider(CustomLLM):
             return labelling.whole(await answer)
 
     def _streamed(
-        self, given: Mapping[str, Any], begun: list[ModelResponseStream], rest: Generator[ModelResponseStream, None, None]
+        self,
+        given: Mapping[str, Any],
+        begun: list[ModelResponseStream],
+        rest: Generator[ModelResponseStream, None, None],
     ) -> Generator[ModelResponseStream, None, None]:
         with self._errors(given), closing(rest):
             yield from begun

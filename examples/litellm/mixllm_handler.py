@@ -3,15 +3,15 @@
 The id of every answer is ``mixllm-<decision id>``. ``POST /mixllm/feedback {"id": ..., "reward": ...}``, with the key
 of the proxy, teaches the router how good that answer was.
 
-MIXLLM_STORE says where decisions and feedback are kept (in memory by default); ``mixllm feedback ID REWARD`` reaches the
-same store from the command line.
+MIXLLM_STORE says where decisions and feedback are kept (in memory by default); ``mixllm feedback ID REWARD`` reaches
+the same store from the command line.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
@@ -35,8 +35,8 @@ class Thumb(BaseModel):
     key: str = "user"
 
 
-@routes.post("/mixllm/feedback", dependencies=[Depends(user_api_key_auth)])
-def feedback(thumb: Annotated[Thumb, "in the body"]) -> dict[str, Any]:
+@routes.post("/mixllm/feedback", dependencies=[Depends(user_api_key_auth)])  # type: ignore[untyped-decorator,unused-ignore]
+def feedback(thumb: Thumb) -> dict[str, Any]:
     """Teach the router how good an answer was."""
     try:
         receipt = router.feedback(thumb.id, thumb.reward, thumb.key)

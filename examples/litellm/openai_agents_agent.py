@@ -15,7 +15,7 @@ from examples.offline import POPULATION, candidates
 from mixllm_engine import Router
 
 
-@function_tool
+@function_tool  # type: ignore[untyped-decorator,unused-ignore]
 def population(city: str) -> int:
     """Return how many people live in a Norwegian city."""
     return POPULATION[city]

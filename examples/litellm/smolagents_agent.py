@@ -19,7 +19,7 @@ from mixllm_engine.testing import Reply, ScriptedServer, ToolCall
 from mixllm_engine.testing.behaviours import RecordedRequest
 
 
-@tool
+@tool  # type: ignore[untyped-decorator,unused-ignore]
 def population(city: str) -> int:
     """Return how many people live in a Norwegian city.
 
@@ -52,28 +52,21 @@ def steps(agent: ToolCallingAgent) -> Iterator[ActionStep]:
 
 @contextmanager
 def candidates() -> Iterator[list[Candidate]]:
-    """Yield a cheap and a dear candidate that know how smolagents speaks: it shows tool outputs as the person's words."""
+    """Yield a cheap and a dear candidate, who know that smolagents shows tool outputs as the person's words."""
     with ScriptedServer() as server:
-        pool = []
-        for name, price in (("cheap", 0.1), ("dear", 2.0)):
+        shared: dict[str, Any] = {"api_base": server.base_url, "context_window": 8192, "supports_tools": True}
+        for name in ("cheap", "dear"):
             server.script(name, _census)
-            prices = {"input_usd_per_mtok": price, "output_usd_per_mtok": 4 * price}
-            pool.append(
-                Candidate(
-                    name=name,
-                    model=f"openai/{name}",
-                    api_base=server.base_url,
-                    context_window=8192,
-                    supports_tools=True,
-                    **prices,
-                )
-            )
-        yield pool
+        yield [
+            Candidate(name="cheap", model="openai/cheap", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4, **shared),
+            Candidate(name="dear", model="openai/dear", input_usd_per_mtok=2.0, output_usd_per_mtok=8.0, **shared),
+        ]
 
 
 def _census(request: RecordedRequest) -> Reply:
     """Ask the tool about one city after the other, then give the sum as the final answer."""
-    said = [_text(message) for message in request.body["messages"] if message["role"] == "user"]
+    body: Mapping[str, Any] = request.body
+    said = [_text(message) for message in body["messages"] if message["role"] == "user"]
     task = next(text for text in said if "New task" in text)
     told = [int(number) for text in said for number in re.findall(r"^Observation:\s*(\d+)", text)]
     cities = [city for city in POPULATION if city in task]

@@ -45,6 +45,7 @@ class Heard:
     def __init__(self) -> None:
         self._since = datetime.now()
         self._changed = threading.Condition()
+        self._told: set[tuple[Any, Any]] = set()
         self.successes: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
 
@@ -52,7 +53,12 @@ class Heard:
         if kwargs["start_time"] < self._since:
             return
         told = {name: kwargs.get(name) for name in ("model", "response_cost", "exception", "custom_llm_provider")}
+        # LiteLLM itself tells of a blocking stream twice where its threads are slow, whoever the provider is.
+        call = (told["custom_llm_provider"], getattr(response, "id", None))
         with self._changed:
+            if where is self.successes and call in self._told:
+                return
+            self._told.add(call)
             where.append({**told, "response": response})
             self._changed.notify_all()
 

@@ -43,7 +43,11 @@ def sent(server: ScriptedServer) -> dict[str, Any]:
 async def test_chat(ask: Way, model: str, server: ScriptedServer) -> None:
     answer = await ask(model=model, messages=HELLO)
     choice = answer.choices[0]
-    assert (choice.message.content, choice.message.role, choice.finish_reason) == ("Good day to you", "assistant", "stop")
+    assert (choice.message.content, choice.message.role, choice.finish_reason) == (
+        "Good day to you",
+        "assistant",
+        "stop",
+    )
     assert answer.model == "openai/cheap"
     assert answer.id == f"mixllm-{decision_id_of(answer)}"
     assert len(server.requests) == 1

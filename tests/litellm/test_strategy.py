@@ -14,6 +14,7 @@ from litellm_mixllm import MixLLMStrategy, decision_id_of
 from mixllm_engine import ConfigError, Router
 from mixllm_engine.calling.litellm_client import load_litellm
 from mixllm_engine.testing import Failure, Reply, ScriptedServer
+from mixllm_engine.testing.behaviours import RecordedRequest
 from tests.litellm.conftest import HELLO
 
 POOR = {"mixllm": {"willingness_to_pay": 0.0}}
@@ -187,8 +188,13 @@ def test_what_can_not_be_attached(llms: Any, router: Router, server: ScriptedSer
         strategy.attach(llms)
 
 
+def _echo(request: RecordedRequest) -> Reply:
+    body: dict[str, Any] = dict(request.body)
+    return Reply(text=str(body["messages"][-1]["content"]))
+
+
 async def test_sixteen_at_once(llms: Any, attached: MixLLMStrategy, router: Router, server: ScriptedServer) -> None:
-    server.script("cheap", lambda request: Reply(text=str(request.body["messages"][-1]["content"])))
+    server.script("cheap", _echo)
     shared: dict[str, Any] = {"mixllm": {"force": "cheap"}}
 
     def call(number: int) -> dict[str, Any]:
