@@ -57,8 +57,8 @@ with ScriptedServer() as server:
     server.script("cheap", Reply(tool_calls=[ToolCall(name="add", arguments={})]))
     with litellm_mixllm.register(tiny_router(api_base=server.base_url)) as registered:
         import litellm
-        call = dict(model=registered.model, messages=[{"role": "user", "content": "1 + 2?"}], tools=[tool], force="cheap")
-        answer = litellm.completion(**call, _skip_mcp_handler=True)
+        call = dict(model=registered.model, messages=[{"role": "user", "content": "1 + 2?"}], tools=[tool])
+        answer = litellm.completion(**call, force="cheap", _skip_mcp_handler=True)
         print(answer.choices[0].message.tool_calls[0].function.name)
 """
 
