@@ -306,6 +306,7 @@ def test_sixteen_threads_get_their_own_answers(registered: Registered, router: R
         router.feedback(decision_id_of(answer), 1.0)
         return answer.choices[0].message.content, decision_id_of(answer)
 
+    litellm.completion(model=registered.model, messages=HELLO)  # else each thread makes a client, and LiteLLM keeps one
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, range(48)))
     assert [text for text, _ in answers] == [f"Question number {n}" for n in range(48)]
