@@ -140,8 +140,8 @@ class Follower:
                     newer.follows(older)
                     self._known = newer
 
-    def keep_up(self) -> int:
-        """Catch up with everything, and do the chores, one thread at a time; returns the number of rows.
+    def refresh(self) -> int:
+        """Bring in all that the store holds by now, tables of others too; returns the number of rows.
 
         Raises
         ------
@@ -150,7 +150,12 @@ class Follower:
         """
         with self.turn:
             self.renew()
-            rows = self.catch_up()
+            return self.catch_up()
+
+    def keep_up(self) -> int:
+        """Refresh, and do the chores, one thread at a time; returns the number of rows. Raises what `refresh` does."""
+        with self.turn:
+            rows = self.refresh()
             for chore in self._chores:
                 chore()
             return rows

@@ -81,7 +81,7 @@ class Retention:
     def prune(self, follower: Follower) -> int:
         """Drop what is to be dropped; returns the number of decisions.
 
-        Rows that were written just now wait for the next time.
+        Rows that were written just now wait for the next time, and so does the decision that was judged last.
         """
         config, now = self._config, self._clock()
         if config.keep_prompts_s is not None:

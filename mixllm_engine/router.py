@@ -167,7 +167,7 @@ class Router(Credited):
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return what is expected of every candidate for some texts; nothing is logged."""
         contexts, prompt_tokens = self._contexts.many(texts)
-        self._follower.catch_up()
+        self._follower.refresh()
         with self._lock:
             return self._learner.predictor.describe(contexts, prompt_tokens, self.config.decision.uncertainty)
 
@@ -331,7 +331,7 @@ class Router(Credited):
         StateError
             If it can't be written, or would not load again; the one that is there stays.
         """
-        self._follower.catch_up()
+        self._follower.refresh()
         with self._lock:
             data = pack(self._learner)
         snapshot.write(folder, data)

@@ -75,7 +75,17 @@ def _surplus(connection: sa.Connection, surplus: Surplus, limit: int) -> Sequenc
     query = query.order_by(table.c.time_s, table.c.decision_id).limit(limit).with_for_update()
     oldest = connection.execute(query).all()
     before_s = -float("inf") if surplus.before_s is None else surplus.before_s
-    return [row for rank, row in enumerate(oldest) if rank < many or row.time_s < before_s]
+    kept = _latest(connection)
+    return [
+        row for rank, row in enumerate(oldest) if (rank < many or row.time_s < before_s) and row.decision_id not in kept
+    ]
+
+
+def _latest(connection: sa.Connection) -> set[str]:
+    """Return whose rows are the latest of the logs: SQLite would give their numbers to the next rows once more."""
+    logs = (schema.feedback_log, schema.outcomes)
+    queries = (sa.select(log.c.decision_id).order_by(log.c.sequence.desc()).limit(1) for log in logs)
+    return {found for query in queries for found in connection.execute(query).scalars()}
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any], table: sa.Table, ids: Sequence[str]) -> list[Any]:
