@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -115,7 +115,7 @@ async def astream(
         begun, used = False, Usage()
         held: list[T] = []
         try:
-            async with _aclosed(invoke(attempt.candidate)) as chunks:
+            async with _Aclosed(invoke(attempt.candidate)) as chunks:
                 async for chunk in chunks:
                     used = reader.usage(chunk) or used
                     held.append(chunk)
@@ -154,10 +154,16 @@ def _closed(chunks: Iterator[T]) -> Iterator[Iterator[T]]:
             chunks.close()
 
 
-@asynccontextmanager
-async def _aclosed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+class _Aclosed(Generic[T]):
+    """Do as `_closed` does. It is no generator: an event loop that ends would close that as well, and both get lost."""
+
+    def __init__(self, chunks: AsyncIterator[T]) -> None:
+        self._chunks = chunks
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        return self._chunks
+
+    async def __aexit__(self, *_: object) -> None:
+        if isinstance(self._chunks, AsyncGenerator):
+            with suppress(RuntimeError):  # the loop that ends is closing it just now
+                await self._chunks.aclose()
