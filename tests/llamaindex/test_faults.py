@@ -48,7 +48,7 @@ async def test_what_is_no_answer_falls_back(way: str, wrong: str, server: Script
 @pytest.mark.parametrize("way", [way for way in WAYS if "stream" in way])
 async def test_an_orderly_end_in_the_middle_is_no_answer(way: str, server: ScriptedServer, llm: MixLLM) -> None:
     server.script("cheap", [Cut(text="One two three", after_tokens=2, clean=True), Cut(text="", after_tokens=0)])
-    with pytest.raises(Exception, match="ended before a finish reason"):
+    with pytest.raises(Exception, match="ended before a finish.reason"):
         await asked(llm, way)
     assert (in_flight(llm.router), server.count("dear")) == (0, 0)
 
