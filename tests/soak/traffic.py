@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,6 +53,8 @@ class Traffic:
         self._late: list[tuple[float, int, Callable[[], None]]] = []  # a heap, by when it is due
         self._serials = itertools.count()
         self._lock = threading.Lock()
+        # Of their own, so that the event loop's few threads are free for its answers.
+        self._judges = ThreadPoolExecutor(_THREADS, thread_name_prefix="soak-judge")
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._on_loop_error)
         self._workers = [threading.Thread(target=self._carry_out, name=f"soak-{n}") for n in range(_THREADS)]
@@ -95,7 +98,7 @@ class Traffic:
             self.loop.call_later(chance.uniform(0.0, 0.5), task.cancel)
         try:
             answer = await task
-            await asyncio.to_thread(self._came, name, token, answer, leave, chance)
+            await self.loop.run_in_executor(self._judges, self._came, name, token, answer, leave, chance)
         except asyncio.CancelledError:
             self.books.count("cancelled")
         except Exception as error:
@@ -168,6 +171,7 @@ class Traffic:
             self._work.put(None)
         for worker in self._workers[:_THREADS]:
             worker.join()
+        self._judges.shutdown()
         asyncio.run_coroutine_threadsafe(self._end_loop(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._workers[-1].join()
