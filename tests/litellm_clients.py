@@ -29,13 +29,14 @@ async def close(clients: list[Any]) -> None:
             await closing
 
 
+async def and_close(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Await something, and close LiteLLM's clients before the event loop ends."""
+    try:
+        return await coroutine
+    finally:
+        await close(take_cached())
+
+
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Do as `asyncio.run`, and close LiteLLM's clients before the event loop ends."""
-
-    async def and_close() -> Result:
-        try:
-            return await coroutine
-        finally:
-            await close(take_cached())
-
-    return asyncio.run(and_close())
+    return asyncio.run(and_close(coroutine))
