@@ -71,9 +71,10 @@ def test_the_readme_begins_with_what_a_user_wants() -> None:
 
 def test_the_first_page_installs_the_local_model_as_the_server_says() -> None:
     text = TEXTS[ROOT / "docs" / "start.md"]
-    server, model = local_server.INSTALL_SERVER, local_server.INSTALL_MODEL
-    assert f'pip install ".[langchain]" {server.removeprefix("pip install ")}\n' in text
-    assert f"{model}\n" in text
+    assert 'pip install -c constraints.txt ".[langchain]" xllamacpp\n' in text
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert local_server.INSTALL_SERVER.removeprefix("pip install ") in pinned
+    assert f"{local_server.INSTALL_MODEL}\n" in text
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
