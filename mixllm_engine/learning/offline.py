@@ -46,7 +46,7 @@ class FitReport:
     mean_cost_usd : dict of str to float
         Mean predicted cost per query by candidate; on a sample of 10,000 queries where there are more.
     budgets_usd : dict of str to float
-        What each budget word will spend per query on average.
+        What each budget word spends per query on average, at most.
     ignored : tuple of str
         Candidates of the table that are not in the pool.
     untaught : tuple of str
