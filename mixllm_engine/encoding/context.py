@@ -30,6 +30,7 @@ _BATCH = 64
 _BATCHES_IN_CHUNK = 16
 _CACHED_TEXTS = 512
 _MOST_TOKENS: Final = 10**12  # far beyond any window, and small enough for any arithmetic
+_LEAST_SQUARE: Final = 1e-280  # smaller ones have lost digits
 
 
 class Context(NamedTuple):
@@ -169,10 +170,15 @@ class ContextMaker:
         if embedding.shape != (self.features.input_dimension,):
             expected = self.features.input_dimension
             raise QueryError(f"the embedding has shape {embedding.shape}, this router's encoder makes ({expected},)")
-        norm = math.sqrt(embedding.dot(embedding))
-        if not math.isfinite(norm) or norm == 0.0:
-            raise QueryError("the embedding must be finite and not all zero")
-        return embedding / norm, 0
+        with np.errstate(all="ignore"):
+            square = float(embedding.dot(embedding))
+        if not _LEAST_SQUARE < square < math.inf:  # of very large or very small numbers, or of none that can be used
+            largest = float(np.abs(embedding).max())
+            if not 0.0 < largest < math.inf:
+                raise QueryError("the embedding must be finite and not all zero")
+            embedding = embedding / largest
+            square = float(embedding.dot(embedding))
+        return embedding / math.sqrt(square), 0
 
 
 def _tokens(given: Any, name: str) -> int:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).parent / "packaged"
 _FILE: Final = "general_map.safetensors"
 _STORED_COMPONENTS: Final = 64
+_MOST: Final = 1e100  # in a map that is stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,8 @@ def stored_map(folder: Path, encoder: Encoder) -> FeatureMap | None:
         fits = made.components.shape[0] == made.input_dimension == made.domains.shape[1]
     except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
         raise EncoderError(f"{_FILE} in {folder.name!r} is missing or damaged: {error!r}") from error
-    if not fits or made.bias.shape != made.domains.shape[:1] or not all(np.isfinite(a).all() for a in arrays.values()):
+    usable = all((np.abs(array) < _MOST).all() for array in arrays.values())  # so that no product overflows
+    if not fits or not usable or made.bias.shape != made.domains.shape[:1]:
         raise EncoderError(f"{_FILE} in {folder.name!r} holds arrays that don't fit; it is damaged")
     return made
 

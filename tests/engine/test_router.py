@@ -356,6 +356,8 @@ def test_an_empty_query_is_refused(query: Any) -> None:
         (42, "a query is a text or a Query, not int"),
         (Query(embedding=[1.0, 2.0]), r"shape \(2,\), this router's encoder makes \(64,\)"),
         (Query(embedding=[float("nan")] * 64), "finite and not all zero"),
+        (Query(embedding=[float("inf")] + [0.0] * 63), "finite and not all zero"),
+        (Query(embedding=[0.0] * 64), "finite and not all zero"),
         (Query(text="x", needs=["telepathy"]), "unknown capability 'telepathy'"),  # type: ignore[list-item]
         (Query(text="x", needs="tools"), "needs must be a list"),  # type: ignore[arg-type]
         (Query(text="x", prompt_tokens=-1), "at least 0"),
@@ -364,6 +366,14 @@ def test_an_empty_query_is_refused(query: Any) -> None:
 def test_an_unusable_query_is_refused(query: Any, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         tiny_router().decide(query)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e300])
+def test_the_length_of_an_embedding_does_not_matter(scale: float) -> None:
+    direction = np.zeros(64)
+    direction[[3, 5]] = 1.0
+    scores = [tiny_router().decide(Query(embedding=direction * each)).scores["dear"] for each in (1.0, scale)]
+    assert scores[0] == scores[1]
 
 
 def test_a_query_that_fits_no_window_names_the_windows() -> None:

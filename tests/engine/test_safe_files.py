@@ -501,7 +501,13 @@ def test_a_damaged_feature_map_is_refused(tmp_path: Path) -> None:
     store()
     found = stored_map(tmp_path, encoder)
     assert found is not None and found.dimension == 6
-    for other in ({"bias": np.zeros(4)}, {"mean": np.full(8, np.nan)}, {"components": np.zeros((7, 2))}):
+    huge = np.full((3, 8), 1e160)
+    for other in (
+        {"bias": np.zeros(4)},
+        {"mean": np.full(8, np.nan)},
+        {"components": np.zeros((7, 2))},
+        {"domains": huge},
+    ):
         store(**other)
         with pytest.raises(EncoderError, match="arrays that don't fit"):
             stored_map(tmp_path, encoder)
