@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from mixllm_engine.counterfactual import Counterfactual
 from mixllm_engine.decision.gate import kind
@@ -12,6 +14,8 @@ from mixllm_engine.types import Decision, Outcome
 
 # The parts of the score that most decisions do not have; shown where any candidate has them.
 _RARE = ("feedback", "optimism")
+_DIGITS: Final = 4
+_LARGEST: Final = 1e9  # with its four digits, what a float tells apart
 _COLUMNS = ("candidate", "quality", "cost $", "tokens", "wait s", "trade", "unsure", "late", *_RARE, "score", "")
 
 
@@ -85,29 +89,36 @@ class Explanation:
         """What would have to change for the runner-up to win; ``None`` where there is none."""
         return Counterfactual.of(self.decision)
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return one row of text per candidate, best score first, in the order of the table's columns."""
-        scores = self.decision.scores
-        ordered = sorted(scores, key=lambda name: (not scores[name].eligible, -scores[name].total, name))
-        rows = []
-        for name in ordered:
-            s = scores[name]
-            parts = (*self.parts(name).values(), s.total)
-            note = s.reason or ("<- chosen" if name == self.decision.candidate else "")
-            numbers = (f"{s.quality:.3f}", f"{s.cost_usd:.6f}", f"{s.response_tokens:.0f}", f"{s.waiting_s:.2f}")
-            rows.append((name, *numbers, *(f"{part:.4f}" for part in parts), note))
-        return rows
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """The headings, and one row of text per candidate, best score first.
 
-    def __str__(self) -> str:
-        """Return the summary, the table and the attempts."""
+        In each row, the parts as they are shown add up to the score as it is shown.
+        """
         scores = self.decision.scores.values()
         empty = [name for name in _RARE if not any(getattr(score, name) for score in scores)]
         shown = [column for column, name in enumerate(_COLUMNS) if name not in empty]
-        table = [[row[column] for column in shown] for row in (_COLUMNS, *self.rows())]
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
+        return [tuple(row[column] for column in shown) for row in (_COLUMNS, *self.rows())]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return one row of text per candidate, best score first, with all columns that there can be."""
+        scores = self.decision.scores
+        return [self._row(n) for n in sorted(scores, key=lambda n: (not scores[n].eligible, -scores[n].total, n))]
+
+    def _row(self, name: str) -> tuple[str, ...]:
+        score = self.decision.scores[name]
+        note = score.reason or ("<- chosen" if name == self.decision.candidate else "")
+        numbers = (
+            f"{score.quality:.3f}",
+            f"{score.cost_usd:.6f}",
+            f"{score.response_tokens:.0f}",
+            f"{score.waiting_s:.2f}",
+        )
+        return (name, *numbers, *adding_up(list(self.parts(name).values()), score.total), note)
+
+    @property
+    def notes(self) -> list[str]:
+        """What would have to change for the runner-up to win, and the attempts, in words."""
         attempts = [
             f"{outcome.candidate}: {outcome.error or 'answered'}"
             + (f", {outcome.cost_usd:.6f} $" if outcome.cost_usd is not None else "")
@@ -115,5 +126,37 @@ class Explanation:
             for outcome in self.outcomes
         ]
         change = [str(self.counterfactual)] if self.counterfactual else []
-        more = [["", *part] for part in (change, attempts) if part]
-        return "\n".join([self.summary, "", *lines, *(line for part in more for line in part)])
+        return [line for part in (change, attempts) if part for line in ("", *part)]
+
+    def __str__(self) -> str:
+        """Return the summary, the table and the attempts."""
+        table = self.table
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+        return "\n".join([self.summary, "", *lines, *self.notes])
+
+
+def adding_up(parts: Sequence[float], total: float) -> list[str]:
+    """Return parts and their sum with four digits, rounded such that what is shown adds up exactly.
+
+    The sum is rounded as usual; of the parts, those that lose most by rounding down are rounded up (largest remainder).
+    A part is so off by less than 0.0001. Parts that are no parts of this sum, or too large for it, are rounded alone.
+
+    Examples
+    --------
+    >>> adding_up([0.00004, 0.00004, 0.00004], 0.00012)
+    ['0.0001', '0.0000', '0.0000', '0.0001']
+    """
+    alone = [f"{number:.{_DIGITS}f}" for number in (*parts, total)]
+    if max(map(abs, (*parts, total))) >= _LARGEST:
+        return alone
+    units = [math.floor(part * 10**_DIGITS) for part in parts]
+    remainders = [part * 10**_DIGITS - unit for part, unit in zip(parts, units, strict=True)]
+    missing = round(total * 10**_DIGITS) - sum(units)
+    if not 0 <= missing <= len(parts):
+        return alone
+    for position in sorted(range(len(parts)), key=lambda position: -remainders[position])[:missing]:
+        units[position] += 1
+    return [f"{unit / 10**_DIGITS:.{_DIGITS}f}" for unit in (*units, sum(units))]

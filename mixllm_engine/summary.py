@@ -19,6 +19,7 @@ def summary(store: Store, learner: Learner, maker: DecisionMaker, lock: threadin
     counts, chosen, applied = store.counts(), store.choices(), store.feedback_of(learner.encoder)
     with lock:
         alerts, labels = learner.alerts(), dict(zip(learner.pool.names, learner.labels(), strict=True))
+        weights = dict(zip(learner.pool.names, learner.label_weights(), strict=True))
         draws, load = dict(maker.draws), {name: maker.load.in_flight(name) for name in labels}
     return {
         "decisions": counts.decisions,
@@ -35,6 +36,7 @@ def summary(store: Store, learner: Learner, maker: DecisionMaker, lock: threadin
             name: {
                 "decisions": chosen.get(name, 0),
                 "labels": count,
+                "weight": weights[name],
                 "mean_reward": mean,
                 "exploring_draws": draws.get(name, 0),
                 "in_flight": load[name],

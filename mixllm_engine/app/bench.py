@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
+
+from mixllm_engine.app.options import JsonOption
+from mixllm_engine.app.printing import print_json, print_rich
+from mixllm_engine.errors import ConfigError
 
 
 def bench(
@@ -22,20 +25,24 @@ def bench(
             help="A database to measure on as well: postgresql+psycopg://...; the schema made in it is removed again.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure decisions, calls, memory and imports beside other routers in one run; ratios are what counts."""
-    from rich.console import Console
+    """Measure speed and memory beside other routers.
 
+    All in one run; the ratios are what counts.
+    """
     from mixllm_engine.evaluation.bench.chat_models import langchain_overhead
     from mixllm_engine.evaluation.bench.suite import run
 
+    if postgresql is not None and not postgresql.startswith("postgresql"):
+        raise ConfigError(f"--postgresql {postgresql!r} is no URL of PostgreSQL; it begins with postgresql+psycopg://")
     report = (
-        langchain_overhead(quick=quick) if langchain else run(quick=quick, postgresql=postgresql, progress=not as_json)
+        langchain_overhead(quick=quick)
+        if langchain
+        else run(quick=quick, postgresql=postgresql, progress=sys.stderr.isatty())
     )
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
+        print_json(report.as_dict())
         return
-    console = Console(width=None if sys.stdout.isatty() else 150)
     for table in report.tables():
-        console.print(table)
+        print_rich(table)

@@ -8,11 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mixllm_engine.app.ending import hidden
+from mixllm_engine.app.options import JsonOption
+from mixllm_engine.app.printing import console
 
 if TYPE_CHECKING:
     from mixllm_engine.evaluation.pools import FullFeedback
@@ -52,9 +55,12 @@ def evaluate(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load a pickled table. It may run any code: only one that you trust.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Say what routing saves, at what quality, and how sure that is: a report with plots, and the numbers as JSON."""
+    """Say what routing saves, and how sure that is.
+
+    The report has plots, and the numbers as JSON.
+    """
     from mixllm_engine.evaluation.report import write_report
 
     if log is not None:
@@ -72,13 +78,11 @@ def evaluate(
         )
     page = write_report(report, output)
     if as_json:
-        typer.echo(page.with_name("report.json").read_text(encoding="utf-8"))
+        typer.echo(page.with_name("report.json").read_text(encoding="utf-8"), nl=False)
         return
-    from rich.console import Console
-
     from mixllm_engine.evaluation.report import show
 
-    show(report, Console(width=None if sys.stdout.isatty() else 160))
+    show(report, console())
     typer.echo(f"written to {page}")
 
 
@@ -105,7 +109,7 @@ def _replayed(
     bench = Workbench(RememberedEncoder(OnnxEncoder()))
     limits = (None,) if max_wait_s is None else (None, max_wait_s)
     contests = [Rules(**rules, systems=systems, max_wait_s=limit) for limit in limits]
-    held = {one: hold(kept, bench, one, jobs=jobs, progress=True) for one in contests}
+    held = {one: hold(kept, bench, one, jobs=jobs, progress=sys.stderr.isatty()) for one in contests}
     about = _about(f"Routing {data.name}", _told(kept), seeds=rules["seeds"], learned_share=rules["share"])
     notes = []
     if len(kept.names) < len(data.names):
@@ -137,6 +141,8 @@ def _told(data: FullFeedback) -> dict[str, str]:
 
 
 def _about(title: str, data: Mapping[str, str], *, seeds: Sequence[int], learned_share: float | None) -> About:
+    from importlib import metadata
+
     import mixllm_engine
     from mixllm_engine.config import RouterConfig
     from mixllm_engine.evaluation.report.model import About
@@ -155,5 +161,5 @@ def _about(title: str, data: Mapping[str, str], *, seeds: Sequence[int], learned
         learned_share=learned_share,
         versions=versions,
         configuration=RouterConfig.default().model_dump(mode="json"),
-        command=shlex.join(["mixllm", *sys.argv[1:]]),
+        command=hidden(shlex.join(["mixllm", *sys.argv[1:]]), sys.argv[1:]),
     )

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from typing import Annotated
 
 import typer
 
 from mixllm_engine.app.opened import opened
+from mixllm_engine.app.options import JsonOption, StoreOption
+from mixllm_engine.app.printing import print_json
 
 
 def shadow(
-    store: Annotated[
-        str, typer.Option("--store", help="SQLite file or SQLAlchemy URL of the store.", envvar="MIXLLM_STORE")
-    ],
+    store: StoreOption,
     baseline: Annotated[
         str | None, typer.Option(help="Who answers now; who answered most in shadow mode where not given.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Estimate what switching MixLLM on would save beside the model that answers now, and what the log can't tell."""
+    """Estimate what switching MixLLM on would save.
+
+    That is beside the model that answers now; what the log can't tell is said.
+    """
+    import dataclasses
+
     from mixllm_engine.evaluation.shadow import shadow_estimate
 
     with opened(store) as log:
         made = shadow_estimate(log, baseline)
-    typer.echo(json.dumps(dataclasses.asdict(made), indent=2) if as_json else str(made))
+    if as_json:
+        print_json(dataclasses.asdict(made))
+    else:
+        typer.echo(str(made))

@@ -220,6 +220,13 @@ class Learner:
         ]
         return [(count, total / count if count else None) for count, total in counts]
 
+    def label_weights(self) -> list[float]:
+        """Return what the labels of each candidate weigh together: less than they are where some have faded."""
+        weights = [self.predictor.quality.weight(position) for position in range(len(self.pool))]
+        if self.network is None or self.config.learning.binary == "both":  # as in `labels`
+            return weights
+        return [weight + n for weight, (n, _) in zip(weights, self.network.labels(), strict=True)]
+
     def alerts(self) -> list[dict[str, Any]]:
         """Return the candidates of the pool whose quality has shifted; empty where the tests are off."""
         return self.drift.alerts(self.pool.names) if self.drift else []

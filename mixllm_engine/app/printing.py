@@ -1,0 +1,101 @@
+"""What commands print: tables for people, tables for pipes, and JSON.
+
+A terminal gets rich's tables, in its own width and, unless ``NO_COLOR`` is set, in colour. Anything else gets columns
+of plain text that no width cuts, so that ``grep`` and ``awk`` find the same everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_PIPE: Final = 160  # columns of what rich prints into a pipe
+
+
+def on_terminal() -> bool:
+    """Tell whether a person reads the output."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """Return rich's console: as wide as the terminal, and of a width that is always the same in a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if on_terminal() else _PIPE)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str] = ()) -> None:
+    """Print a table; numbers stand to the right, the first column and those named in `left` to the left."""
+    to_left = {columns[0], *left}
+    if not on_terminal():
+        for line in plain_lines(columns, rows, to_left):
+            typer.echo(line)
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(escape(column), justify="left" if column in to_left else "right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console().print(table)
+
+
+def print_rich(table: Table) -> None:
+    """Print a table that is rich's already; in a pipe it has spaces between its columns, and nothing else."""
+    out = console()
+    if on_terminal():
+        out.print(table)
+        return
+    table.box = None
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def plain_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str]) -> list[str]:
+    """Return a table as lines of text.
+
+    Examples
+    --------
+    >>> plain_lines(["who", "labels"], [["cheap", "3"], ["dear", "12"]], {"who"})
+    ['who    labels', 'cheap       3', 'dear       12']
+    """
+    table = [list(columns), *map(list, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
+    lines = []
+    for row in table:
+        cells = zip(columns, row, widths, strict=True)
+        lines.append("  ".join(cell.ljust(w) if name in left else cell.rjust(w) for name, cell, w in cells).rstrip())
+    return lines
+
+
+def print_json(data: Any) -> None:
+    """Print JSON; numbers that it does not have, such as infinity, become ``null``."""
+    typer.echo(json.dumps(_finite(data), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data without numbers that JSON does not have.
+
+    Examples
+    --------
+    >>> _finite({"a": [1.0, math.inf], "b": math.nan})
+    {'a': [1.0, None], 'b': None}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
