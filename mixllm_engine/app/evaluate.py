@@ -38,7 +38,9 @@ def evaluate(
         str | None,
         typer.Option("--log", help="Judge a router's own log instead: SQLite file or SQLAlchemy URL of its store."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("mixllm-report"),
+    output: Annotated[Path, typer.Option("--output", file_okay=False, help="Folder for the report.")] = Path(
+        "mixllm-report"
+    ),
     splits: Annotated[int, typer.Option(min=1, help="Random splits.")] = 2,
     share: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of the queries that is learned from.")] = 0.5,
     max_wait_s: Annotated[
@@ -62,7 +64,9 @@ def evaluate(
     The report has plots, and the numbers as JSON.
     """
     from mixllm_engine.evaluation.report import write_report
+    from mixllm_engine.evaluation.report.drawing import need_matplotlib
 
+    need_matplotlib()  # at the end it would be too late
     if log is not None:
         report: Report | LogReport = _judged(log)
     else:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def fit(
     table: Annotated[Path, typer.Argument(help="Parquet or CSV file of graded outcomes, wide or long.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder for what was learned; Router.load reads it.")],
+    output: Annotated[
+        Path, typer.Option("--output", file_okay=False, help="Folder for what was learned, for Router.load.")
+    ],
     candidate: Annotated[
         list[str] | None, typer.Option("--candidate", help="LiteLLM's name of a model; may be given several times.")
     ] = None,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +36,24 @@ def process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Don
         command(*arguments), capture_output=True, text=True, cwd=ROOT, env={**os.environ, **(env or {})}, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def terminal(*arguments: str | Path, env: Mapping[str, str] | None = None) -> str:
+    """Run the command line on a terminal of 100 columns; returns what a person sees, signs of control included."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color", **(env or {})}
+    running = subprocess.Popen(
+        command(*arguments), stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env=environment, close_fds=True
+    )
+    os.close(slave)
+    shown = b""
+    with suppress(OSError), open(master, "rb", buffering=0) as file:  # EIO: the other side is closed
+        while some := file.read(4096):
+            shown += some
+    running.wait()
+    return shown.decode()
 
 
 def command(*arguments: str | Path) -> list[str]:

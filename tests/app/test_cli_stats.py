@@ -53,9 +53,9 @@ def test_what_is_said_is_what_a_router_says(mixllm: Command, store: Path) -> Non
     with router(store) as made:
         for step in range(12):
             decision = made.decide(f"What is {step} plus {step}?", force=("cheap", "dear")[step % 3 == 0])
-            error = "timeout" if step % 4 == 0 else None
-            used = {} if error else {"prompt_tokens": 10, "response_tokens": 100}
-            made.observe(decision.decision_id, Outcome(candidate=decision.candidate, error=error, **used))
+            answer = Outcome(candidate=decision.candidate, prompt_tokens=10, response_tokens=100)
+            failure = Outcome(candidate=decision.candidate, error="timeout")
+            made.observe(decision.decision_id, answer if step % 4 else failure)
             if step % 2:
                 made.feedback(decision, step / 12)
         made.feedback(decision, 0.5)  # replaces
@@ -119,10 +119,8 @@ def test_what_has_drifted_is_an_alert_and_is_mostly_forgotten(mixllm: Command, s
     assert high - low > 0.2  # what is remembered are few labels, and the interval knows it
     text = mixllm("stats", "--store", store).out
     (alert,) = stats["alerts"]
-    assert (
-        f"alert: the quality of {KNOWN[0]} has shifted by {alert['shift']:+.3f} within the last {alert['labels']} labels"
-        in text
-    )
+    shift, labels = alert["shift"], alert["labels"]
+    assert f"alert: the quality of {KNOWN[0]} has shifted by {shift:+.3f} within the last {labels} labels\n" in text
 
 
 def test_a_table_in_the_store_counts_with_its_settings(mixllm: Command, store: Path) -> None:
