@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mixllm_engine.app.options import JsonOption
-from mixllm_engine.app.printing import print_json, print_rich
+from mixllm_engine.app.printing import drawn, print_json, without_box
 from mixllm_engine.errors import ConfigError
 
 
@@ -44,5 +44,4 @@ def bench(
     if as_json:
         print_json(report.as_dict())
         return
-    for table in report.tables():
-        print_rich(table)
+    typer.echo(drawn(lambda console: console.print(*map(without_box, report.tables()), sep="\n\n")))

@@ -15,7 +15,7 @@ import typer
 
 from mixllm_engine.app.ending import hidden
 from mixllm_engine.app.options import JsonOption
-from mixllm_engine.app.printing import console
+from mixllm_engine.app.printing import drawn
 
 if TYPE_CHECKING:
     from mixllm_engine.evaluation.pools import FullFeedback
@@ -86,8 +86,7 @@ def evaluate(
         return
     from mixllm_engine.evaluation.report import show
 
-    show(report, console())
-    typer.echo(f"written to {page}")
+    typer.echo(drawn(lambda console: show(report, console)) + f"\nwritten to {page}")
 
 
 def _replayed(

@@ -8,7 +8,7 @@ import typer
 
 from mixllm_engine.app.opened import opened
 from mixllm_engine.app.options import JsonOption, StoreOption
-from mixllm_engine.app.printing import on_terminal, print_json, print_table
+from mixllm_engine.app.printing import on_terminal, print_json, tabled
 
 
 def explain(
@@ -30,9 +30,6 @@ def explain(
         print_json(explanation.as_dict())
     elif on_terminal():
         columns, *rows = explanation.table
-        typer.echo(explanation.summary)
-        print_table(columns, rows, left=("",))
-        for note in explanation.notes:
-            typer.echo(note)
+        typer.echo("\n".join([explanation.summary, tabled(columns, rows, left=("",)), *explanation.notes]))
     else:
         typer.echo(str(explanation))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixllm_engine.app.options import JsonOption, PoolOption
-from mixllm_engine.app.printing import print_json, print_table
+from mixllm_engine.app.printing import print_json, tabled
 from mixllm_engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,20 +43,20 @@ def fit(
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
-        typer.echo(f"learned from {report.rows} queries; saved in {output}")
-        _show(report)
+        typer.echo("\n".join([f"learned from {report.rows} queries; saved in {output}", *_told(report)]))
 
 
-def _show(report: FitReport) -> None:
+def _told(report: FitReport) -> list[str]:
     means = [
         (name, str(labels), f"{report.mean_quality[name]:.3f}", f"{report.mean_cost_usd[name]:.6f}")
         for name, labels in report.labels.items()
     ]
-    print_table(("candidate", "labels", "mean quality", "$ a query"), means)
     budgets = [(word, f"{spend:.6f}") for word, spend in report.budgets_usd.items()]
-    print_table(("budget", "$ a query"), budgets)
+    told = [tabled(("candidate", "labels", "mean quality", "$ a query"), means)]
+    told.append(tabled(("budget", "$ a query"), budgets))
     for what, names in (("not in the pool, ignored", report.ignored), ("not in the table", report.untaught)):
         if names:
-            typer.echo(f"{what}: {', '.join(names)}")
+            told.append(f"{what}: {', '.join(names)}")
     if report.repeated:
-        typer.echo(f"rows averaged with an earlier one of the same query and candidate: {report.repeated}")
+        told.append(f"rows averaged with an earlier one of the same query and candidate: {report.repeated}")
+    return told

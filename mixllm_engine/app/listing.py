@@ -10,7 +10,7 @@ import typer
 
 from mixllm_engine.app.opened import opened
 from mixllm_engine.app.options import JsonOption, MaybeStoreOption, PoolOption, StateOption
-from mixllm_engine.app.printing import print_json, print_table
+from mixllm_engine.app.printing import print_json, tabled
 from mixllm_engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def candidates(
     if as_json:
         print_json(rows)
     else:
-        print_table(_COLUMNS, [_row(row) for row in rows], left=("model", "abilities"))
+        typer.echo(tabled(_COLUMNS, [_row(row) for row in rows], left=("model", "abilities")))
 
 
 def _learned(given: Sequence[str | Candidate], state: Path | None, store: str | None) -> Learned:

@@ -1,7 +1,8 @@
 """What commands print: tables for people, tables for pipes, and JSON.
 
 A terminal gets rich's tables, in its own width and, unless ``NO_COLOR`` is set, in colour. Anything else gets columns
-of plain text that no width cuts, so that ``grep`` and ``awk`` find the same everywhere.
+of plain text that no width cuts, so that ``grep`` and ``awk`` find the same everywhere. A command prints all at once,
+so that ``head`` may leave after the first line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -26,42 +27,43 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def console() -> Console:
-    """Return rich's console: as wide as the terminal, and of a width that is always the same in a pipe."""
+def drawn(draw: Callable[[Console], None]) -> str:
+    """Return what rich draws: as wide as the terminal, and in a pipe of a width that is always the same.
+
+    Parameters
+    ----------
+    draw : callable
+        Prints to the console that it is given.
+    """
     from rich.console import Console
 
-    return Console(width=None if on_terminal() else _PIPE)
+    console = Console(width=None if on_terminal() else _PIPE)
+    with console.capture() as captured:
+        draw(console)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str] = ()) -> None:
-    """Print a table; numbers stand to the right, the first column and those named in `left` to the left."""
+def tabled(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str] = ()) -> str:
+    """Return a table; numbers stand to the right, the first column and those named in `left` to the left."""
     to_left = {columns[0], *left}
     if not on_terminal():
-        for line in plain_lines(columns, rows, to_left):
-            typer.echo(line)
-        return
+        return "\n".join(plain_lines(columns, rows, to_left))
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
+    made = Table()
     for column in columns:
-        table.add_column(escape(column), justify="left" if column in to_left else "right")
+        made.add_column(escape(column), justify="left" if column in to_left else "right")
     for row in rows:
-        table.add_row(*map(escape, row))
-    console().print(table)
+        made.add_row(*map(escape, row))
+    return drawn(lambda console: console.print(made))
 
 
-def print_rich(table: Table) -> None:
-    """Print a table that is rich's already; in a pipe it has spaces between its columns, and nothing else."""
-    out = console()
-    if on_terminal():
-        out.print(table)
-        return
-    table.box = None
-    with out.capture() as captured:
-        out.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
+def without_box(made: Table) -> Table:
+    """Return a table of rich's as a pipe should get it: with spaces between its columns, and nothing else."""
+    if not on_terminal():
+        made.box = None
+    return made
 
 
 def plain_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str]) -> list[str]:
@@ -72,10 +74,10 @@ def plain_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Col
     >>> plain_lines(["who", "labels"], [["cheap", "3"], ["dear", "12"]], {"who"})
     ['who    labels', 'cheap       3', 'dear       12']
     """
-    table = [list(columns), *map(list, rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
+    whole = [list(columns), *map(list, rows)]
+    widths = [max(len(row[column]) for row in whole) for column in range(len(columns))]
     lines = []
-    for row in table:
+    for row in whole:
         cells = zip(columns, row, widths, strict=True)
         lines.append("  ".join(cell.ljust(w) if name in left else cell.rjust(w) for name, cell, w in cells).rstrip())
     return lines

@@ -9,7 +9,7 @@ import typer
 
 from mixllm_engine.app.opened import opened
 from mixllm_engine.app.options import JsonOption, PoolOption, StateOption, StoreOption
-from mixllm_engine.app.printing import print_json, print_table
+from mixllm_engine.app.printing import print_json, tabled
 
 if TYPE_CHECKING:
     from mixllm_engine.app.learned import Learned
@@ -54,11 +54,9 @@ def stats(store: StoreOption, pool: PoolOption = None, state: StateOption = None
     if as_json:
         print_json(told)
         return
-    for name in _COUNTS:
-        typer.echo(f"{name.replace('_', ' '):<20} {told[name]}")
-    print_table(_COLUMNS, [_row(name, of) for name, of in told["candidates"].items()])
-    for note in _notes(told, ledger):
-        typer.echo(note)
+    counts = [f"{name.replace('_', ' '):<20} {told[name]}" for name in _COUNTS]
+    rows = [_row(name, of) for name, of in told["candidates"].items()]
+    typer.echo("\n".join([*counts, tabled(_COLUMNS, rows), *_notes(told, ledger)]))
 
 
 def _told(log: SqlStore, ledger: Ledger, learned: Learned) -> dict[str, Any]:
