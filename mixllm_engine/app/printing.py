@@ -48,12 +48,16 @@ def tabled(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Colle
     to_left = {columns[0], *left}
     if not on_terminal():
         return "\n".join(plain_lines(columns, rows, to_left))
+    from rich.box import SIMPLE
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table()
-    for column in columns:
-        made.add_column(escape(column), justify="left" if column in to_left else "right")
+    made = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+    for position, column in enumerate(columns):
+        number = column not in to_left
+        whole = number and not any(" " in row[position] for row in rows)  # where room is short, names are folded first
+        justify, overflow = ("right", "ellipsis") if number else ("left", "fold")
+        made.add_column(escape(column), justify=justify, overflow=overflow, no_wrap=whole)
     for row in rows:
         made.add_row(*map(escape, row))
     return drawn(lambda console: console.print(made))

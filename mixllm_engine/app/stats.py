@@ -25,17 +25,7 @@ _COUNTS: Final = (
     "feedback_unmatched",
     "feedback_pending",
 )
-_COLUMNS: Final = (
-    "candidate",
-    "decisions",
-    "share",
-    "explored",
-    "labels",
-    "quality (95 %)",
-    "outcomes",
-    "failures",
-    "spent $",
-)
+_COLUMNS: Final = ("candidate", "chosen", "share", "labels", "quality (95 %)", "calls", "failed", "spent $")
 
 
 def stats(store: StoreOption, pool: PoolOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
@@ -109,7 +99,7 @@ def _row(name: str, of: Mapping[str, Any]) -> tuple[str, ...]:
     from mixllm_engine.app.learned import shown
 
     labels = "unknown" if of["labels"] is None else f"{of['labels']:g}"
-    numbers = (str(of["decisions"]), f"{of['share']:.1%}", str(of["exploring_draws"]), labels, shown(of))
+    numbers = (str(of["decisions"]), f"{of['share']:.1%}", labels, shown(of))
     return (name, *numbers, str(of["outcomes"]), str(of["failures"]), f"{of['spend_usd']:.6f}")
 
 

@@ -80,7 +80,7 @@ def test_what_is_said_is_what_a_router_says(mixllm: Command, store: Path) -> Non
     assert "decisions            12\n" in text and "feedback replaced    1\n" in text
     (line,) = [line for line in text.splitlines() if line.startswith("cheap")]
     mean, (low, high) = cheap["mean_quality"], cheap["interval_95"]
-    assert line.split()[:5] == ["cheap", "8", "66.7%", "0", "4"]
+    assert line.split()[:4] == ["cheap", "8", "66.7%", "4"]
     assert f"{mean:.3f} ({low:.3f} to {high:.3f})" in line
     assert line.split()[-3:] == ["8", "2", f"{cheap['spend_usd']:.6f}"]
     assert "no drift alerts\n" in text
