@@ -54,10 +54,11 @@ def tabled(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Colle
 
     made = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     for position, column in enumerate(columns):
-        number = column not in to_left
-        whole = number and not any(" " in row[position] for row in rows)  # where room is short, names are folded first
-        justify, overflow = ("right", "ellipsis") if number else ("left", "fold")
-        made.add_column(escape(column), justify=justify, overflow=overflow, no_wrap=whole)
+        if column in to_left:  # where room is short, these are folded first
+            made.add_column(escape(column), overflow="fold")
+        else:
+            whole = not any(" " in row[position] for row in rows)
+            made.add_column(escape(column), justify="right", no_wrap=whole)
     for row in rows:
         made.add_row(*map(escape, row))
     return drawn(lambda console: console.print(made))

@@ -66,6 +66,7 @@ def _told(log: SqlStore, ledger: Ledger, learned: Learned) -> dict[str, Any]:
     }
     return {
         **{name: known.get(name) for name in _COUNTS},
+        "feedback": counts.feedback,
         "feedback_replaced": counts.feedback_log - counts.feedback,
         "alerts": known["alerts"],
         "rollout": known["rollout"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from mixllm_engine import Candidate
+from mixllm_engine import Candidate, RouterConfig
+from mixllm_engine.app.learned import interval
+from mixllm_engine.config import LearningConfig
 from tests.app.running import Command, router
 
 KEYS = [
@@ -81,6 +83,19 @@ def test_a_saved_router_with_and_without_a_store(mixllm: Command, store: Path, t
     both = listed(mixllm, "--state", tmp_path / "state", "--store", store)
     assert (both["cheap"]["labels"], both["cheap"]["mean_quality"]) == (2, 0.5)
     assert both["dear"]["supports"] == ["tools"] and both["cheap"]["model"] == "openai/cheap"
+
+
+@pytest.mark.parametrize("binary", ["policy_gradient", "both"])
+def test_labels_that_the_policy_learned_count_once(
+    binary: Literal["policy_gradient", "both"], mixllm: Command, tmp_path: Path
+) -> None:
+    with router(None, config=RouterConfig(learning=LearningConfig(binary=binary))) as made:
+        for step in range(4):
+            made.feedback(made.decide(f"question {step}", force="cheap"), float(step > 0))
+        made.save(tmp_path / "state")
+    row = listed(mixllm, "--state", tmp_path / "state")["cheap"]
+    assert (row["labels"], row["mean_quality"]) == (4, 0.75)
+    assert row["interval_95"] == pytest.approx(interval(0.75, 4))
 
 
 def test_what_a_table_taught_in_a_store_brings_the_prices_along(mixllm: Command, store: Path) -> None:

@@ -64,9 +64,10 @@ def test_what_is_said_is_what_a_router_says(mixllm: Command, store: Path) -> Non
     said = told(mixllm, "--store", store)
     check_same(said, stats)
     assert list(said) == [
-        *COUNTS[:4], "feedback_replaced", *COUNTS[4:], "alerts", "rollout", "encoder", "settings", "candidates",
+        *COUNTS[:4], "feedback_replaced", *COUNTS[4:], "feedback", "alerts", "rollout", "encoder",
+        "settings", "candidates",
     ]  # fmt: skip
-    assert said["feedback_replaced"] == 1
+    assert (said["feedback_replaced"], said["feedback"]) == (1, 6)
     cheap = said["candidates"]["cheap"]
     assert list(cheap) == [
         "decisions", "share", "exploring_draws", "labels", "mean_quality", "interval_95", "outcomes", "outcomes_kept",
