@@ -13,6 +13,7 @@ import typer
 
 from mixllm_engine import __version__
 from mixllm_engine.app.bench import bench
+from mixllm_engine.app.demo.command import demo
 from mixllm_engine.app.ending import EXIT_CODES, run
 from mixllm_engine.app.evaluate import evaluate
 from mixllm_engine.app.explaining import explain
@@ -59,6 +60,7 @@ app.command("import")(import_)
 app.command()(evaluate)
 app.command()(shadow)
 app.command()(bench)
+app.command()(demo)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""``mixllm demo``: a live demonstration of the router in a browser."""

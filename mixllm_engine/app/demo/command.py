@@ -1,0 +1,57 @@
+"""``mixllm demo``: learn, open the port, say where it is."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import Annotated, Final
+
+import typer
+
+from mixllm_engine.errors import ConfigError
+
+_NEEDED: Final = 'the demonstration needs Gradio: pip install "mixllm[demo]"'
+
+
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address to be reached at; beyond this machine everybody needs the token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="MIXLLM_DEMO_TOKEN", help="Token of the link; made where one is needed and not given."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show the router at work in a browser: ask, see why, judge, and watch it learn. No key is needed."""
+    from mixllm_engine.app.demo.serving import Access, application, bound, serve
+
+    need_gradio()
+    with closing(bound(host, port)) as taken:  # said before the seconds that learning takes
+        access = Access.of(host, taken.getsockname()[1], token)
+        from mixllm_engine.app.demo.stage import prepare
+        from mixllm_engine.app.demo.visits import Visits
+
+        def ready() -> None:
+            typer.echo(f"MixLLM demo: {access.link}  (Ctrl-C ends it)")
+            if open_:
+                typer.launch(access.link)
+
+        try:
+            with closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
+                serve(application(visits, access), taken, ready)
+        except ImportError as error:  # the package with the recorded rows
+            raise ConfigError(str(error)) from error
+        except KeyboardInterrupt:
+            typer.echo("ended")
+
+
+def need_gradio() -> None:
+    """Keep Gradio from calling home, and say how to install it, in a `ConfigError`, where it is missing."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(_NEEDED) from error

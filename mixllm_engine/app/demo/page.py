@@ -1,0 +1,351 @@
+"""The page: Gradio's components, and what happens when they are used. What they show is made elsewhere.
+
+Everything that a visitor or an LLM wrote reaches the page as escaped HTML, a text box or a list, never as Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mixllm_engine.app.demo import drawings, views
+from mixllm_engine.app.demo.pool import offered
+from mixllm_engine.app.demo.session import LONGEST_QUERY, Visit
+from mixllm_engine.app.demo.visits import Visits
+from mixllm_engine.errors import MixLLMError
+from mixllm_engine.evaluation.report.markup import Markup, element
+from mixllm_engine.evaluation.report.palette import css_variables
+
+TITLE: Final = "MixLLM"
+BUDGETS: Final = ("Very Low", "Low", "Medium", "High", "Very High")
+_USUAL: Final = "Medium"
+_IN_A_ROW: Final = 20
+# as the page is read; `answer` and `source` are filled by whoever answers, the drawings after the rest
+_PANELS: Final = (
+    "choice",
+    "candidates",
+    "why",
+    "excluded",
+    "counterfactual",
+    "judges",
+    "receipt",
+    "learned",
+    "alerts",
+    "shares",
+    "savings",
+    "pool-message",
+)
+_LIVE: Final = ("answer", "receipt", "choice", "pool-message")
+_FONTS: Final = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "sans-serif")
+_MONO: Final = ("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace")
+# Gradio replaces what is inside of a place, so the place itself has to say that it is live.
+_ON_LOAD: Final = (
+    "() => { for (const id of ["
+    + ", ".join(f"'{name}'" for name in _LIVE)
+    + "]) { const place = document.getElementById(id);"
+    " if (place) { place.setAttribute('aria-live', 'polite'); place.setAttribute('role', 'status'); } } }"
+)
+
+
+def style() -> str:
+    """Return the page's style sheet, with the colours of light and dark."""
+    sheet = Path(__file__).with_name("demo.css").read_text(encoding="utf-8")
+    return f":root{{{css_variables(False)}}}.dark{{{css_variables(True)}}}\n{sheet}"
+
+
+def theme() -> Any:
+    """Return a theme with the page's own colours and the system's fonts, for which nothing is fetched."""
+    import gradio as gr
+
+    colours = {
+        "body_background_fill": "var(--page)",
+        "body_text_color": "var(--ink)",
+        "body_text_color_subdued": "var(--muted)",
+        "background_fill_primary": "var(--page)",
+        "background_fill_secondary": "var(--raised)",
+        "block_background_fill": "transparent",
+        "block_label_text_color": "var(--ink)",
+        "block_title_text_color": "var(--ink)",
+        "border_color_primary": "var(--others)",
+        "input_background_fill": "var(--field)",
+        "input_border_color": "var(--others)",
+        "input_placeholder_color": "var(--muted)",
+        "button_primary_background_fill": "var(--ours)",
+        "button_primary_background_fill_hover": "var(--ours)",
+        "button_primary_text_color": "var(--page)",
+        "button_secondary_background_fill": "var(--field)",
+        "button_secondary_background_fill_hover": "var(--faint)",
+        "button_secondary_text_color": "var(--ink)",
+        "button_secondary_border_color": "var(--others)",
+        "checkbox_label_background_fill": "var(--field)",
+        "checkbox_label_background_fill_hover": "var(--faint)",
+        "checkbox_label_background_fill_selected": "var(--field)",
+        "checkbox_label_text_color": "var(--ink)",
+        "checkbox_label_text_color_selected": "var(--ink)",
+        "checkbox_background_color": "var(--page)",
+        "checkbox_background_color_selected": "var(--ours)",
+        "checkbox_border_color": "var(--muted)",
+        "checkbox_border_color_selected": "var(--ours)",
+    }
+    both = colours | {f"{name}_dark": value for name, value in colours.items()}
+    return gr.themes.Base(font=list(_FONTS), font_mono=list(_MONO)).set(**both)
+
+
+def build(visits: Visits) -> Any:
+    """Build the page for all visitors, as Gradio's ``Blocks``."""
+    import gradio as gr
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        _Page(gr, page, visits)
+    page.queue(default_concurrency_limit=8, api_open=False)
+    return page
+
+
+def inert(markup: str) -> str:
+    """Return HTML in which nothing is left for a template engine: Gradio's HTML component has two of them."""
+    return markup.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;").replace("`", "&#96;")
+
+
+class _Page:
+    """The components, by name, and the events between them."""
+
+    def __init__(self, gr: Any, page: Any, visits: Visits) -> None:
+        self._gr = gr
+        self._page = page
+        self._visits = visits
+        self._key = gr.State("")
+        self._places: dict[str, Any] = {}
+        self._lay_out()
+        self._connect()
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        gr = self._gr
+        self._text(
+            element(
+                "header",
+                element("h1", TITLE),
+                element("p", "Which LLM should answer this? Ask, judge, and watch the router learn from it."),
+            )
+        )
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=4, min_width=330, elem_classes="side"):
+                self._ask_card()
+                self._answer_card()
+            with gr.Column(scale=7, min_width=330):
+                self._choice_card()
+                self._why_card()
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=1, min_width=330):
+                self._learned_card()
+                self._pool_card()
+            with gr.Column(scale=1, min_width=330):
+                self._curve_card()
+                self._visit_card()
+
+    def _ask_card(self) -> None:
+        gr = self._gr
+        with gr.Column(elem_classes="card"):
+            self._text(element("h2", "Ask"))
+            samples = [sample.label for sample in self._visits.stage.samples.offered]
+            self._sample = gr.Dropdown(
+                samples, value=None, label="Sample query, with recorded outcomes", elem_id="sample", filterable=True
+            )
+            self._query = gr.Textbox(
+                label="Query: a sample, or your own",
+                placeholder="What is the capital of France?",
+                lines=1,
+                max_lines=7,
+                max_length=LONGEST_QUERY,
+                elem_id="query",
+            )
+            self._budget = gr.Radio(list(BUDGETS), value=_USUAL, label="Budget", elem_id="budget")
+            self._ask = gr.Button("Ask", variant="primary", elem_id="ask")
+
+    def _answer_card(self) -> None:
+        gr = self._gr
+        with gr.Column(elem_classes="card"):
+            self._text(element("h2", "Answer"))
+            self._place("source", element("p", "Nobody was asked yet.", class_="hint"))
+            self._place("answer")
+            self._place("judges")
+            with gr.Row(elem_classes="thumbs"):
+                self._up = gr.Button("Good", elem_id="up", interactive=False, min_width=80)
+                self._down = gr.Button("Bad", elem_id="down", interactive=False, min_width=80)
+                self._grade = gr.Button("Feed back the recorded quality", elem_id="grade", interactive=False)
+            self._place("receipt")
+
+    def _choice_card(self) -> None:
+        with self._gr.Column(elem_classes="card"):
+            self._text(element("h2", "Choice"))
+            self._place("choice")
+            self._place("candidates")
+
+    def _why_card(self) -> None:
+        with self._gr.Column(elem_classes="card"):
+            self._text(element("h2", "Why this one"))
+            self._place("why")
+            self._text(element("h3", "What would have to change"))
+            self._place("counterfactual")
+            self._text(element("h3", "Excluded"))
+            self._place("excluded")
+
+    def _learned_card(self) -> None:
+        gr = self._gr
+        with gr.Column(elem_classes="card"):
+            self._text(element("h2", "What was learned"))
+            self._place("learned")
+            self._place("alerts")
+            self._stream = gr.Button(f"Run {_IN_A_ROW} samples with recorded feedback", elem_id="stream")
+
+    def _curve_card(self) -> None:
+        with self._gr.Column(elem_classes="card"):
+            self._text(element("h2", "Cost and quality"))
+            self._place("curve")
+
+    def _visit_card(self) -> None:
+        with self._gr.Column(elem_classes="card"):
+            self._text(element("h2", "This visit"))
+            self._place("savings")
+            self._place("spending")
+            self._place("shares")
+
+    def _pool_card(self) -> None:
+        gr = self._gr
+        with gr.Column(elem_classes="card"):
+            self._text(element("h2", "LLMs in the pool"))
+            with gr.Row(elem_classes="fields"):
+                self._model = gr.Dropdown(
+                    offered(),
+                    value=None,
+                    label="Add: LiteLLM's name of a model",
+                    allow_custom_value=True,
+                    elem_id="add-model",
+                    min_width=200,
+                )
+                self._like = gr.Dropdown([], value=None, label="Expected to be like", elem_id="add-like", min_width=200)
+                self._add = gr.Button("Add", elem_id="add", min_width=90)
+            with gr.Row(elem_classes="fields"):
+                self._leaving = gr.Dropdown([], value=None, label="Remove", elem_id="remove-name", min_width=200)
+                self._remove = gr.Button("Remove", elem_id="remove", min_width=90)
+            self._place("pool-message")
+
+    def _text(self, markup: Markup) -> None:
+        self._gr.HTML(inert(markup))
+
+    def _place(self, name: str, markup: Markup | None = None) -> None:
+        self._places[name] = self._gr.HTML(inert(markup or Markup()), elem_id=name)
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        key, query, budget = self._key, self._query, self._budget
+        panels = [*(self._places[name] for name in _PANELS), self._up, self._down, self._grade]
+        pool = [self._like, self._leaving]
+        drawn = [self._places["curve"], self._places["spending"]]
+        answer = [self._places["source"], self._places["answer"]]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+        begun = self._page.load(self._begin, None, [key, *panels, *pool], **quiet)
+        begun.then(self._draw, key, drawn, **quiet).then(None, js=_ON_LOAD)
+        self._sample.input(self._take, self._sample, query, **quiet)
+        asked = self._gr.on([self._ask.click, query.submit], self._decide, [key, query, budget], panels, **quiet)
+        again = budget.input(self._rebudget, [key, budget], panels, trigger_mode="always_last", **quiet)
+        for decided in (asked, again):
+            decided.success(self._answer, key, [*answer, *panels], trigger_mode="multiple", **quiet)
+            decided.success(self._draw, key, drawn, trigger_mode="always_last", **quiet)
+        for button, judge in ((self._up, self._praise), (self._down, self._blame), (self._grade, self._feed_back)):
+            button.click(judge, key, panels, **quiet).then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
+        run = self._stream.click(self._run, [key, budget], panels, **quiet)
+        run.then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
+        added = self._add.click(self._join, [key, self._model, self._like], [*panels, *pool], **quiet)
+        removed = self._remove.click(self._leave, [key, self._leaving], [*panels, *pool], **quiet)
+        for changed in (added, removed):
+            changed.then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
+
+    def _begin(self) -> list[Any]:
+        key = self._visits.new_key()
+        visit = self._visits.of(key)
+        return [key, *self._panels(visit), *self._pool(visit)]
+
+    def _take(self, label: str | None) -> str:
+        sample = self._visits.stage.samples.named(label or "")
+        return sample.text if sample else ""
+
+    def _decide(self, key: str, query: str | None, budget: str) -> list[Any]:
+        visit = self._visits.of(key)
+        try:
+            visit.ask(query or "", budget)
+        except MixLLMError as error:
+            return self._panels(visit, choice=views.trouble(str(error)))
+        return self._panels(visit)
+
+    def _rebudget(self, key: str, budget: str) -> list[Any]:
+        visit = self._visits.of(key)
+        visit.rebudget(budget)
+        return self._panels(visit)
+
+    def _answer(self, key: str) -> Iterator[list[Any]]:
+        visit = self._visits.of(key)
+        same = [self._gr.skip()] * (len(_PANELS) + 3)
+        for answer in visit.answer():
+            shown = [inert(views.sentence(answer.source)), inert(views.answered(answer))]
+            yield [*shown, *(self._panels(visit) if answer.done else same)]
+
+    def _praise(self, key: str) -> list[Any]:
+        visit = self._visits.of(key)
+        visit.judge(True)
+        return self._panels(visit)
+
+    def _blame(self, key: str) -> list[Any]:
+        visit = self._visits.of(key)
+        visit.judge(False)
+        return self._panels(visit)
+
+    def _feed_back(self, key: str) -> list[Any]:
+        visit = self._visits.of(key)
+        visit.grade()
+        return self._panels(visit)
+
+    def _run(self, key: str, budget: str) -> Iterator[list[Any]]:
+        visit = self._visits.of(key)
+        try:
+            for _ in visit.run(_IN_A_ROW, budget):
+                yield self._panels(visit)
+        except MixLLMError as error:
+            yield self._panels(visit, receipt=views.trouble(str(error)))
+
+    def _join(self, key: str, model: str | None, like: str | None) -> list[Any]:
+        visit = self._visits.of(key)
+        try:
+            visit.add(model or "", like or "")
+        except MixLLMError as error:
+            return [*self._panels(visit, **{"pool-message": views.trouble(str(error))}), *self._pool(visit)]
+        return [*self._panels(visit), *self._pool(visit)]
+
+    def _leave(self, key: str, name: str | None) -> list[Any]:
+        visit = self._visits.of(key)
+        try:
+            visit.remove(name or "")
+        except MixLLMError as error:
+            return [*self._panels(visit, **{"pool-message": views.trouble(str(error))}), *self._pool(visit)]
+        return [*self._panels(visit), *self._pool(visit)]
+
+    def _draw(self, key: str) -> list[str]:
+        visit = self._visits.of(key)
+        return [inert(drawings.curve(visit.curve())), inert(drawings.spending(visit.screen().savings))]
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def _panels(self, visit: Visit, **instead: Markup) -> list[Any]:
+        screen = visit.screen()
+        shown = views.panels(screen) | instead
+        judged = self._gr.update(interactive=screen.judges is not None)
+        graded = self._gr.update(interactive=screen.graded)
+        return [*(inert(shown[name]) for name in _PANELS), judged, judged, graded]
+
+    def _pool(self, visit: Visit) -> Sequence[Any]:
+        choices = self._gr.update(choices=list(visit.names), value=None)
+        return [choices, choices]
