@@ -23,7 +23,7 @@ from mixllm_engine.errors import AllCandidatesFailedError
 from mixllm_engine.router import Router
 from mixllm_engine.types import Decision, Query
 
-_PARAMS: Final[dict[str, Any]] = {"max_tokens": 256}
+_PARAMS: Final[dict[str, Any]] = {"max_tokens": 512}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,11 @@ class Plan:
     decision: Decision | None = None
     text: str = ""
     recorded: Recorded | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the call; the stand-in has its own."""
+        return {} if self.decision is None or self.decision.candidate == NAME else dict(_PARAMS)
 
 
 def plan(
@@ -104,7 +109,7 @@ def streamed(made: Plan, text: str) -> Iterator[tuple[Answer, str | None]]:
     words, answered_by, source = "", None, made.source
     messages = [{"role": "user", "content": text}]
     try:
-        with closing(RoutedClient(made.router).stream(messages, _PARAMS, decision=made.decision)) as chunks:
+        with closing(RoutedClient(made.router).stream(messages, made.params, decision=made.decision)) as chunks:
             for chunk in chunks:
                 if answered_by is None and chunk.candidate.name != made.decision.candidate:
                     source = f"{made.decision.candidate} failed. Answered by {chunk.candidate.name} instead."

@@ -70,6 +70,12 @@ def theme() -> Any:
         "border_color_primary": "var(--others)",
         "input_background_fill": "var(--field)",
         "input_border_color": "var(--others)",
+        "input_border_color_focus": "var(--ours)",
+        "input_border_width": "1px",
+        "button_border_width": "1px",
+        "checkbox_label_border_width": "1px",
+        "checkbox_label_border_color": "var(--others)",
+        "checkbox_label_border_color_selected": "var(--ours)",
         "input_placeholder_color": "var(--muted)",
         "button_primary_background_fill": "var(--ours)",
         "button_primary_background_fill_hover": "var(--ours)",
@@ -233,10 +239,10 @@ class _Page:
             self._place("pool-message")
 
     def _text(self, markup: Markup) -> None:
-        self._gr.HTML(inert(markup))
+        self._gr.HTML(inert(markup), apply_default_css=False)
 
     def _place(self, name: str, markup: Markup | None = None) -> None:
-        self._places[name] = self._gr.HTML(inert(markup or Markup()), elem_id=name)
+        self._places[name] = self._gr.HTML(inert(markup or Markup()), elem_id=name, apply_default_css=False)
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
