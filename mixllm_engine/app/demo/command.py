@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mixllm_engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mixllm_engine.app.demo.visits import Visits
 
 _NEEDED: Final = 'the demonstration needs Gradio: pip install "mixllm[demo]"'
 
@@ -40,6 +43,7 @@ def demo(
 
         try:
             with closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
+                rehearse(visits)
                 serve(application(visits, access), taken, ready)
         except ImportError as error:  # the package with the recorded rows
             raise ConfigError(str(error)) from error
@@ -55,3 +59,14 @@ def need_gradio() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ConfigError(_NEEDED) from error
+
+
+def rehearse(visits: Visits) -> None:
+    """Do once what visitors do, so that none of them waits for what is loaded on first use."""
+    from mixllm_engine.app.demo.drawings import curve, spending
+
+    visit = visits.of(visits.new_key())
+    for _ in visit.run(2, "medium"):
+        curve(visit.curve())
+        spending(visit.screen().savings)
+    visits.close()

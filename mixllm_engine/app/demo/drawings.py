@@ -10,17 +10,18 @@ import numpy as np
 
 from mixllm_engine.app.demo.curve import Curve
 from mixllm_engine.app.demo.tally import Savings
-from mixllm_engine.evaluation.report.drawing import Plot, Sheet, axes, stroke
-from mixllm_engine.evaluation.report.labels import Label, at_the_end, beside
-from mixllm_engine.evaluation.report.markup import Markup, element, joined
+from mixllm_engine.evaluation.report.drawing import Plot, Sheet, axes, legend, stroke
+from mixllm_engine.evaluation.report.labels import Label, beside
+from mixllm_engine.evaluation.report.markup import Markup, element
 from mixllm_engine.evaluation.report.palette import Ink, light
 from mixllm_engine.evaluation.report.wording import enumerated, short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDE: Final = Sheet(width=560.0, height=330.0, narrow=False)
-_NARROW: Final = Sheet(width=320.0, height=300.0, narrow=True)
+# One drawing for all screens, since it is made while somebody waits.
+_SHEET: Final = Sheet(width=400.0, height=290.0, narrow=True)
+_LOW: Final = Sheet(width=400.0, height=200.0, narrow=True)
 _CENTS: Final = 100.0
 _ALONG: Final = 120
 _OURS: Final = Ink(colour="ours", width=2.4)
@@ -44,7 +45,8 @@ def curve(made: Curve | None) -> Markup:
             "is the present budget.",
             alt=f"Mean quality over mean cost. {enumerated(named)}.{here}",
             draw=partial(_curve, made=made),
-        )
+        ),
+        _SHEET,
     )
 
 
@@ -60,14 +62,15 @@ def spending(made: Savings | None) -> Markup:
             caption="Sums over the queries of this visit.",
             alt=f"After {made.queries} queries {spent:.3g} cents were spent, instead of {whole:.3g}.",
             draw=partial(_spending, made=made),
-        )
+        ),
+        _LOW,
     )
 
 
-def _figure(plot: Plot) -> Markup:
+def _figure(plot: Plot, sheet: Sheet) -> Markup:
     with _drawing:
-        svgs = [plot.svg(sheet) for sheet in (_WIDE, _NARROW)]
-    return element("figure", joined(svgs), element("figcaption", plot.caption), class_="plot")
+        svg = plot.svg(sheet)
+    return element("figure", svg, element("figcaption", plot.caption), class_="plot")
 
 
 def _curve(sheet: Sheet, *, made: Curve) -> Figure:
@@ -115,19 +118,13 @@ def _along(costs: np.ndarray, heights: np.ndarray) -> list[tuple[float, float]]:
 def _spending(sheet: Sheet, *, made: Savings) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
-    low = Sheet(width=sheet.width, height=0.72 * sheet.height, narrow=sheet.narrow)
-    figure, drawn = axes(low, x="Queries of this visit", y="Sum in US cents", right=150.0)
+    figure, drawn = axes(sheet, x="Queries of this visit", y="Sum in US cents", legend_rows=1)
     queries = np.arange(made.queries + 1)
-    labels = []
-    for name, sums, ink in (("always the dearest", made.dearest_usd, _DEAREST), ("spent", made.spent_usd, _OURS)):
-        cents = _CENTS * np.array([0.0, *sums])
-        drawn.plot(queries, cents, **stroke(ink))
-        labels.append(Label(text=name, x=float(queries[-1]), y=float(cents[-1]), colour=ink.colour, bold=True))
+    inks = (("always the dearest", made.dearest_usd, _DEAREST), ("spent", made.spent_usd, _OURS))
+    for _, sums, ink in inks:
+        drawn.plot(queries, _CENTS * np.array([0.0, *sums]), **stroke(ink))
     drawn.set_xlim(0, made.queries)
     drawn.set_ylim(bottom=0.0)
     drawn.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    if sheet.narrow:
-        beside(drawn, [Label(text=one.text, x=0.6 * one.x, y=0.6 * one.y, colour=one.colour) for one in labels])
-    else:
-        at_the_end(drawn, labels)
+    legend(figure, [(name, ink) for name, _, ink in inks])
     return figure

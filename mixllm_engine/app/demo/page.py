@@ -34,9 +34,10 @@ _PANELS: Final = (
     "alerts",
     "shares",
     "savings",
+    "progress",
     "pool-message",
 )
-_LIVE: Final = ("answer", "receipt", "choice", "pool-message")
+_LIVE: Final = ("answer", "receipt", "choice", "progress", "pool-message")
 _FONTS: Final = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "sans-serif")
 _MONO: Final = ("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace")
 # Gradio replaces what is inside of a place, so the place itself has to say that it is live.
@@ -205,6 +206,7 @@ class _Page:
             self._place("learned")
             self._place("alerts")
             self._stream = gr.Button(f"Run {_IN_A_ROW} samples with recorded feedback", elem_id="stream")
+            self._place("progress")
 
     def _curve_card(self) -> None:
         with self._gr.Column(elem_classes="card"):
@@ -222,15 +224,14 @@ class _Page:
         gr = self._gr
         with gr.Column(elem_classes="card"):
             self._text(element("h2", "LLMs in the pool"))
+            self._model = gr.Dropdown(
+                offered(),
+                value=None,
+                label="Add: LiteLLM's name of a model",
+                allow_custom_value=True,
+                elem_id="add-model",
+            )
             with gr.Row(elem_classes="fields"):
-                self._model = gr.Dropdown(
-                    offered(),
-                    value=None,
-                    label="Add: LiteLLM's name of a model",
-                    allow_custom_value=True,
-                    elem_id="add-model",
-                    min_width=200,
-                )
                 self._like = gr.Dropdown([], value=None, label="Expected to be like", elem_id="add-like", min_width=200)
                 self._add = gr.Button("Add", elem_id="add", min_width=90)
             with gr.Row(elem_classes="fields"):
@@ -321,7 +322,7 @@ class _Page:
             for _ in visit.run(_IN_A_ROW, budget):
                 yield self._panels(visit)
         except MixLLMError as error:
-            yield self._panels(visit, receipt=views.trouble(str(error)))
+            yield self._panels(visit, progress=views.trouble(str(error)))
 
     def _join(self, key: str, model: str | None, like: str | None) -> list[Any]:
         visit = self._visits.of(key)

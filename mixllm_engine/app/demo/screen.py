@@ -132,6 +132,8 @@ class Screen:
         Whose quality has shifted.
     receipt : str
         What came of the latest judgement.
+    progress : str
+        How far the samples in a row are.
     message : str
         What came of the latest change of the pool.
     judges : str or None
@@ -147,6 +149,7 @@ class Screen:
     dearest: str
     alerts: tuple[Alert, ...]
     receipt: str
+    progress: str
     message: str
     judges: str | None
     graded: bool

@@ -71,7 +71,7 @@ class Visit:
         self._tally = Tally()
         self._asked: _Asked | None = None
         self._judged: Judged | None = None
-        self._receipt = self._message = ""
+        self._receipt = self._progress = self._message = ""
         self._next = seed  # of the samples in a row
         self._known = {name: mean for name, _, mean in self._labels(self.router)}
 
@@ -195,7 +195,7 @@ class Visit:
         for number in range(1, count + 1):
             with self._lock:
                 self._run_one(streamed_samples[self._next % len(streamed_samples)], _word(budget))
-                self._receipt = f"{number} of {count} samples were decided, and their recorded quality was learned."
+                self._progress = f"{number} of {count} samples decided; their recorded quality was learned."
             if number % _SHOWN_EVERY == 0 or number == count:
                 yield
 
@@ -267,6 +267,7 @@ class Visit:
                 dearest=dearest(self.router.candidates),
                 alerts=alerts,
                 receipt=self._receipt,
+                progress=self._progress,
                 message=self._message,
                 judges=None if self._judged is None else self._judged.candidate,
                 graded=self._gradable() is not None,

@@ -56,6 +56,7 @@ def panels(screen: Screen) -> dict[str, Markup]:
         "alerts": alerts(screen.alerts),
         "shares": shares(screen.shares),
         "savings": savings(screen.savings, screen.dearest),
+        "progress": sentence(screen.progress),
         "pool-message": sentence(screen.message),
     }
 
