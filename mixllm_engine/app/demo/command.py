@@ -28,7 +28,7 @@ def demo(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Show the router at work in a browser: ask, see why, judge, and watch it learn. No key is needed."""
-    from mixllm_engine.app.demo.serving import Access, application, bound, serve
+    from mixllm_engine.app.demo.serving import Access, application, bound, server
 
     need_gradio()
     with closing(bound(host, port)) as taken:  # said before the seconds that learning takes
@@ -44,7 +44,7 @@ def demo(
         try:
             with closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
                 rehearse(visits)
-                serve(application(visits, access), taken, ready)
+                server(application(visits, access), ready).run(sockets=[taken])
         except ImportError as error:  # the package with the recorded rows
             raise ConfigError(str(error)) from error
         except KeyboardInterrupt:

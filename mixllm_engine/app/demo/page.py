@@ -270,6 +270,7 @@ class _Page:
         added = self._add.click(self._join, [key, self._model, self._like], [*panels, *pool], **quiet)
         removed = self._remove.click(self._leave, [key, self._leaving], [*panels, *pool], **quiet)
         for changed in (added, removed):
+            changed.then(self._answer, key, [*answer, *panels], **quiet)
             changed.then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
 
     def _begin(self) -> list[Any]:

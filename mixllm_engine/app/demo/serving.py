@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,6 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 from mixllm_engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from mixllm_engine.app.demo.visits import Visits
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +30,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_LEAST_TOKEN: Final = 8
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{8,}")  # what a link and a cookie carry as it is
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Everything comes from this server: no script, style, font or picture from elsewhere, and no page around this one.
 _POLICY: Final = (
@@ -77,9 +80,9 @@ class Access:
         ConfigError
             If the token is too short to be one, or has signs that a link can't carry.
         """
-        if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable()):
+        if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError(
-                f"the token must have at least {_LEAST_TOKEN} plain characters; leave it out to have one made"
+                "the token must have at least 8 letters, digits or signs of -._~; leave it out to have one made"
             )
         if token is None and not is_loopback(host):
             token = secrets.token_urlsafe(24)
@@ -296,8 +299,8 @@ def bound(host: str, port: int) -> socket.socket:
     return taken
 
 
-def serve(app: App, taken: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C; `ready` is called as soon as somebody may come.
+def server(app: App, ready: Callable[[], None]) -> uvicorn.Server:
+    """Return a server that calls `ready` as soon as somebody may come; Ctrl-C ends its `run`.
 
     No request is logged: a link carries the token, and what is asked is nobody else's business.
     """
@@ -308,7 +311,13 @@ def serve(app: App, taken: socket.socket, ready: Callable[[], None]) -> None:
             await super().startup(sockets)
             ready()
 
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=1, ws="none"
+    return Announced(
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            ws="none",
+        )
     )
-    Announced(config).run(sockets=[taken])

@@ -43,13 +43,14 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """The present query, and the decision for it."""
+    """The present query, and the decision for it; `answered` if what answered it before still stands."""
 
     query: Query
     sample: Sample | None
     budget: BudgetWord
     decision: Decision
     place: int
+    answered: bool = False
 
 
 class Visit:
@@ -111,7 +112,7 @@ class Visit:
                 return False
             decision = self.router.decide(asked.query, budget=_word(budget))
             self._tally.replace(asked.place, self._entry(decision, asked.sample))
-            self._show(replace(asked, budget=_word(budget), decision=decision))
+            self._show(replace(asked, budget=_word(budget), decision=decision, answered=False))
             return True
 
     def _show(self, asked: _Asked) -> None:
@@ -132,7 +133,7 @@ class Visit:
         """
         with self._lock:
             asked = self._asked
-            if asked is None:
+            if asked is None or asked.answered:
                 return
             made = plan(self.router, asked.decision, asked.query, asked.sample, asked.budget, self._stand_in)
         if made.decision is None:
@@ -245,8 +246,13 @@ class Visit:
             self._decide_again()
 
     def _decide_again(self) -> None:
-        if self._asked is not None:
-            self.rebudget(self._asked.budget)
+        before, judged = self._asked, self._judged
+        if before is None:
+            return
+        self.rebudget(before.budget)
+        now = self._asked
+        if now is not None and now.sample is None and now.decision.candidate == before.decision.candidate:
+            self._asked, self._judged = replace(now, answered=True), judged  # nobody is called a second time
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ PARTS: Final = {
     "optimism": "newcomer's advance",
 }
 _NOTHING: Final = 5e-5  # parts below this are not shown
+_TOLD: Final = 5e-4  # and below this not told
 _EMPTY: Final = element("p", "Ask a query to see it.", class_="hint")
+_UNKNOWN: Final = element("p", "–", class_="hint")
 
 
 def cents(usd: float) -> str:
@@ -46,10 +48,10 @@ def panels(screen: Screen) -> dict[str, Markup]:
     choice = screen.choice
     return {
         "choice": chosen(choice) if choice else _EMPTY,
-        "candidates": candidates(choice) if choice else _EMPTY,
+        "candidates": candidates(choice) if choice else Markup(),
         "why": why(choice) if choice else _EMPTY,
-        "excluded": excluded(choice) if choice else Markup(),
-        "counterfactual": counterfactual(choice) if choice else Markup(),
+        "excluded": excluded(choice) if choice else _UNKNOWN,
+        "counterfactual": counterfactual(choice) if choice else _UNKNOWN,
         "judges": judges(screen.judges),
         "receipt": sentence(screen.receipt),
         "learned": learned(screen.learned),
@@ -97,7 +99,7 @@ def candidates(choice: Choice) -> Markup:
     ]
     if choice.sample:
         heads += [("True quality", "recorded, 0 to 1"), ("True cost", "recorded, US cents")]
-    body = [_candidate(row, choice.sample, [head for head, _ in heads]) for row in choice.rows]
+    body = [_candidate(row, choice.sample, _labels(heads)) for row in choice.rows]
     return table("What is expected of every LLM for this query", heads, body)
 
 
@@ -114,7 +116,7 @@ def _candidate(row: CandidateRow, sample: bool, heads: Sequence[str]) -> Markup:
     note = "chosen" if row.chosen else "excluded" if not row.eligible else ""
     name = joined(row.name, element("span", note, class_="note") if note else "")
     state = "chosen" if row.chosen else None if row.eligible else "excluded"
-    return line(row.name, name, heads[1:], cells, class_=state, aria_current="true" if row.chosen else None)
+    return line(row.name, name, heads, cells, class_=state, aria_current="true" if row.chosen else None)
 
 
 def quality_bar(quality: float) -> Markup:
@@ -162,7 +164,7 @@ def _stacked(row: CandidateRow, shown: Sequence[str], left: float, scale: float)
         place = f"left:{scale * start:.2f}%;width:{scale * width:.2f}%"
         bars.append(element("i", class_=f"part-{part}", style=place))
     zero = element("b", style=f"left:{scale * left:.2f}%")
-    told = [f"{PARTS[part]} {number(row.parts[part], 3, sign=True)}" for part in shown if row.parts[part]]
+    told = [f"{PARTS[part]} {number(row.parts[part], 3, sign=True)}" for part in shown if abs(row.parts[part]) >= _TOLD]
     return element(
         "li",
         element("span", row.name, class_="who"),
@@ -238,7 +240,7 @@ def learned(rows: Iterable[LearnedRow]) -> Markup:
         ("Moved by you", "0 to 1"),
         ("Expected here", "for this query, 0 to 1"),
     ]
-    return table("What is known of every LLM", heads, [_known(row, [head for head, _ in heads]) for row in rows])
+    return table("What is known of every LLM", heads, [_known(row, _labels(heads)) for row in rows])
 
 
 def _known(row: LearnedRow, heads: Sequence[str]) -> Markup:
@@ -251,7 +253,7 @@ def _known(row: LearnedRow, heads: Sequence[str]) -> Markup:
         before = row.expected if row.expected_before is None else row.expected_before
         expected = joined(element("span", f"{row.expected:.4f}"), " ", _moved(row.expected - before))
     cells: list[Child] = [f"{row.labels:.1f}".removesuffix(".0"), mean, _moved(row.moved), expected]
-    return line(row.name, row.name, heads[1:], cells)
+    return line(row.name, row.name, heads, cells)
 
 
 def _moved(by: float) -> Markup:
@@ -326,6 +328,11 @@ def table(caption: str, heads: Sequence[tuple[str, str]], body: Sequence[Markup]
         element("thead", element("tr", cells)),
         element("tbody", body),
     )
+
+
+def _labels(heads: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the headings of all columns but the first, with their units, for cells that carry their own."""
+    return [f"{name}, {unit}" for name, unit in heads[1:]]
 
 
 def line(
