@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -173,18 +174,34 @@ def test_visitors_teach_only_themselves(stage: Stage) -> None:
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
+Opened = Callable[[Stage], Visit]
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as made:
         yield made
 
 
-def test_an_own_query_is_answered_by_the_stand_in_which_alone_is_judged(server: ScriptedServer) -> None:
-    server.script("smollm2", Reply(text="Paris, I think."))
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    with ExitStack() as stack:
+
+        def open_visit(stage: Stage) -> Visit:
+            return stack.enter_context(closing(Visit(stack.enter_context(closing(stage)), seed=0)))
+
+        yield open_visit
+
+
+def standing_in(server: ScriptedServer) -> Stage:
     stand_in = StandIn()
     stand_in.at(server.base_url)
-    stage = make_stage(stand_in=stand_in)
-    visit = Visit(stage, seed=0)
+    return make_stage(stand_in=stand_in)
+
+
+def test_an_own_query_is_answered_by_the_stand_in_which_alone_is_judged(server: ScriptedServer, opened: Opened) -> None:
+    server.script("smollm2", Reply(text="Paris, I think."))
+    visit = opened(standing_in(server))
     visit.ask(OWN, "Medium")
     assert visit.screen().judges is None and not visit.screen().graded
     visit.judge(True)
@@ -200,8 +217,6 @@ def test_an_own_query_is_answered_by_the_stand_in_which_alone_is_judged(server: 
     assert {name: known(visit, name) for name in visit.names} == pool
     visit.grade()
     assert "No quality is recorded" in visit.screen().receipt
-    visit.close()
-    stage.close()
 
 
 def test_without_a_stand_in_the_page_says_how_to_get_one(visit: Visit) -> None:
@@ -211,33 +226,31 @@ def test_without_a_stand_in_the_page_says_how_to_get_one(visit: Visit) -> None:
     assert visit.screen().judges is None
 
 
-def test_who_has_a_key_answers_and_is_judged(server: ScriptedServer) -> None:
+def test_who_has_a_key_answers_and_is_judged(server: ScriptedServer, opened: Opened) -> None:
     for name in synthetic.NAMES:
         server.script(name, Reply(text=f"I am {name}."))
-    stage = make_stage(candidates(server.base_url))
-    visit = Visit(stage, seed=0)
+    visit = opened(make_stage(candidates(server.base_url)))
     visit.ask(OWN, "Medium")
     choice = visit.screen().choice
     assert choice is not None
     *_, last = visit.answer()
     assert last.text == f"I am {choice.candidate}." and "whose key is set" in last.source
     assert visit.screen().judges == choice.candidate
-    sample = stage.samples.offered[0]
+    sample = visit.stage.samples.offered[0]
     visit.ask(sample.text, "Medium")  # its LLM can answer itself
     *_, last = visit.answer()
     choice = visit.screen().choice
     assert choice is not None and last.text == f"I am {choice.candidate}." and last.recorded is None
     visit.grade()
     assert choice.candidate in visit.screen().receipt
-    visit.close()
-    stage.close()
 
 
-def test_if_the_chosen_one_has_no_key_the_best_of_the_others_answers_and_is_judged(server: ScriptedServer) -> None:
+def test_if_the_chosen_one_has_no_key_the_best_of_the_others_answers_and_is_judged(
+    server: ScriptedServer, opened: Opened
+) -> None:
     server.script("poor", Reply(text="I am poor."))
     pool = [one if one.name != "poor" else candidates(server.base_url)[-1] for one in candidates()]
-    stage = make_stage(pool)
-    visit = Visit(stage, seed=0)
+    visit = opened(make_stage(pool))
     visit.ask(OWN, "Very High")
     choice = visit.screen().choice
     assert choice is not None and choice.candidate != "poor"
@@ -246,15 +259,12 @@ def test_if_the_chosen_one_has_no_key_the_best_of_the_others_answers_and_is_judg
     visit.judge(True)
     assert "for poor" in visit.screen().receipt
     assert known(visit, "poor").moved > 0 and known(visit, choice.candidate).moved == 0.0
-    visit.close()
-    stage.close()
 
 
-def test_a_fallback_is_told_and_taught(server: ScriptedServer) -> None:
+def test_a_fallback_is_told_and_taught(server: ScriptedServer, opened: Opened) -> None:
     for name in synthetic.NAMES:
         server.script(name, Reply(text=f"I am {name}."))
-    stage = make_stage(candidates(server.base_url))
-    visit = Visit(stage, seed=0)
+    visit = opened(make_stage(candidates(server.base_url)))
     visit.ask(OWN, "Medium")
     choice = visit.screen().choice
     assert choice is not None
@@ -265,41 +275,29 @@ def test_a_fallback_is_told_and_taught(server: ScriptedServer) -> None:
     assert last.source == f"{choice.candidate} failed. Answered by {other} instead."
     visit.judge(True)
     assert f"for {other}" in visit.screen().receipt
-    visit.close()
-    stage.close()
 
 
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [(Failure(status=401), "Nobody answered"), (Cut(text="one two three", after_tokens=2), "the stream broke")],
 )
-def test_failures_are_sentences(server: ScriptedServer, behaviour: Failure | Cut, said: str) -> None:
+def test_failures_are_sentences(server: ScriptedServer, opened: Opened, behaviour: Failure | Cut, said: str) -> None:
     server.script("smollm2", behaviour)
-    stand_in = StandIn()
-    stand_in.at(server.base_url)
-    stage = make_stage(stand_in=stand_in)
-    visit = Visit(stage, seed=0)
+    visit = opened(standing_in(server))
     visit.ask(OWN, "Medium")
     *_, last = visit.answer()
     assert last.done and said in last.text
-    visit.close()
-    stage.close()
 
 
-def test_an_answer_stops_when_something_else_is_asked(server: ScriptedServer) -> None:
+def test_an_answer_stops_when_something_else_is_asked(server: ScriptedServer, opened: Opened) -> None:
     server.script("smollm2", Reply(text="one two three four five six seven"))
-    stand_in = StandIn()
-    stand_in.at(server.base_url)
-    stage = make_stage(stand_in=stand_in)
-    visit = Visit(stage, seed=0)
+    visit = opened(standing_in(server))
     visit.ask(OWN, "Medium")
     answers = visit.answer()
     next(answers)
-    visit.ask(stage.samples.offered[0].text, "Medium")
+    visit.ask(visit.stage.samples.offered[0].text, "Medium")
     judged = visit.screen().judges
     assert list(answers) == [] and visit.screen().judges == judged != NAME
-    visit.close()
-    stage.close()
 
 
 # -- the pool, and what is refused -----------------------------------------------------------------------------------

@@ -60,6 +60,6 @@ class StandIn:
             input_usd_per_mtok=0.0,
             output_usd_per_mtok=0.0,
             context_window=2048,
-            params={"temperature": 0.3, "max_tokens": 128, "extra_body": {"repeat_penalty": 1.2}},
+            params={"temperature": 0.3, "max_tokens": 128, "frequency_penalty": 0.5},
         )
         return Router([stand_in], encoder=encoder, seed=0, clock=clock)

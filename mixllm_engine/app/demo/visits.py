@@ -31,6 +31,10 @@ class Visits:
         self._open: OrderedDict[str, Visit] = OrderedDict()
         self._begun = 0
 
+    def __len__(self) -> int:
+        """Count the visits that are held."""
+        return len(self._open)
+
     @property
     def stage(self) -> Stage:
         """What they share."""
