@@ -124,6 +124,7 @@ def test_the_rehearsal_leaves_no_visit() -> None:
         assert len(visits) == 0
 
 
+@pytest.mark.slow
 def test_the_real_rows_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pareto_bandit")
     monkeypatch.setattr(stage.StandIn, "start", lambda self: None)

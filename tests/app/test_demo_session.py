@@ -393,7 +393,11 @@ def test_the_rows_are_encoded_once_and_as_they_would_be_anew() -> None:
 
     encoder = RowsEncoder(Counting(32), ["a b", "c"])
     assert (encoder.encode(["new", "c", "a b"]) == HashingEncoder(32).encode(["new", "c", "a b"])).all()
+    assert (encoder.encode(["new"]) == HashingEncoder(32).encode(["new"])).all()
     assert calls == [2, 1] and encoder.count_tokens("a b") == encoder.count_tokens("d e") == 2
+    encoder.encode([f"text {number}" for number in range(100)])
+    encoder.encode(["new"])
+    assert len(calls) == 2 + 100 + 1  # only the latest are remembered
     assert encoder.encode([]).shape == (0, 32) and encoder.fingerprint == "hashing-32"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -42,13 +44,24 @@ def demo(
                 typer.launch(access.link)
 
         try:
-            with closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
+            with _ended_like_ctrl_c(), closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
                 rehearse(visits)
                 server(application(visits, access), ready).run(sockets=[taken])
         except ImportError as error:  # the package with the recorded rows
             raise ConfigError(str(error)) from error
         except KeyboardInterrupt:
-            typer.echo("ended")
+            pass
+        typer.echo("ended")
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the demonstration as Ctrl-C does, so that nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def need_gradio() -> None:

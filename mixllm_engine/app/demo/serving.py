@@ -262,6 +262,7 @@ def application(visits: Visits, access: Access) -> App:
         path="/",
         server_name=access.host,
         server_port=access.port,
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -6,13 +6,16 @@ or removes changes nothing for another.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from mixllm_engine.app.demo.pool import recorded_candidates
 from mixllm_engine.app.demo.samples import Samples, draw
@@ -26,10 +29,11 @@ from mixllm_engine.types import Candidate
 _LEARNED_ROWS: Final = 300
 _HELD_OUT_ROWS: Final = 240
 _BATCH: Final = 48
+_LATEST: Final = 64
 
 
 class RowsEncoder:
-    """An encoder that looks up the rows of the curve; every other text is encoded anew, and not remembered here.
+    """An encoder that looks up the rows of the curve, and the latest texts that visitors asked.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ class RowsEncoder:
         vectors = [vector for batch in batches for vector in encoder.encode(batch)]
         self._known = dict(zip(texts, vectors, strict=True))
         self._tokens = {text: encoder.count_tokens(text) for text in self._known}
+        self._latest: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
@@ -58,10 +64,22 @@ class RowsEncoder:
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """Return the embeddings in the order of the texts, shape (n, d)."""
-        new = [text for text in texts if text not in self._known]
-        made = iter(self._encoder.encode(new)) if new else iter(())
-        rows = [self._known[text] if text in self._known else next(made) for text in texts]
+        rows = [self._encoded(text) for text in texts]
         return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
+
+    def _encoded(self, text: str) -> npt.NDArray[np.float32]:
+        if text in self._known:
+            return self._known[text]
+        with self._lock:
+            found = self._latest.get(text)
+        if found is None:
+            found = self._encoder.encode([text])[0]
+        with self._lock:
+            self._latest[text] = found
+            self._latest.move_to_end(text)
+            if len(self._latest) > _LATEST:
+                self._latest.popitem(last=False)
+        return found
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text."""
