@@ -16,6 +16,7 @@ from mixllm_engine.app.demo import command, serving, stage
 from mixllm_engine.app.demo.command import rehearse
 from mixllm_engine.app.demo.serving import bound
 from mixllm_engine.app.demo.stage import Stage, prepare
+from mixllm_engine.app.demo.standin import StandIn
 from mixllm_engine.app.demo.visits import Visits
 from mixllm_engine.errors import ConfigError
 from tests.app.demo_stage import make_stage
@@ -127,7 +128,7 @@ def test_the_rehearsal_leaves_no_visit() -> None:
 @pytest.mark.slow
 def test_the_real_rows_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pareto_bandit")
-    monkeypatch.setattr(stage.StandIn, "start", lambda self: None)
+    monkeypatch.setattr(StandIn, "start", lambda self: None)
     said: list[str] = []
     with closing(prepare(said.append)) as made:
         assert said[0].startswith("learning from the recorded outcomes of 3 LLMs") and made.stand_in.missing in said

@@ -103,8 +103,9 @@ def test_a_thumb_teaches_the_chosen_llm_and_nobody_else(visit: Visit, good: bool
     assert visit.screen().receipt.startswith("applied: thumbs " + ("up" if good else "down"))
     moved, expected = after[name].moved, after[name].expected
     assert (moved > 0) is good and moved != 0.0 and after[name].labels > before[name].labels
-    assert expected is not None and before[name].expected is not None
-    assert (expected > before[name].expected) is good
+    expected_before = before[name].expected
+    assert expected is not None and expected_before is not None
+    assert (expected > expected_before) is good
     assert all(after[other] == before[other] for other in after if other != name)
 
 
@@ -168,7 +169,7 @@ def test_visitors_teach_only_themselves(stage: Stage) -> None:
     assert visits.of("a") is first and visits.of("c") is third
     assert visits.of("b") is not second
     visits.close()
-    assert len(visits.new_key()) == 32 != visits.new_key()
+    assert len(visits.new_key()) == 32 and visits.new_key() != visits.new_key()
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------

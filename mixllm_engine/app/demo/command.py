@@ -76,10 +76,9 @@ def need_gradio() -> None:
 
 def rehearse(visits: Visits) -> None:
     """Do once what visitors do, so that none of them waits for what is loaded on first use."""
-    from mixllm_engine.app.demo.drawings import curve, spending
+    from mixllm_engine.app.demo.drawings import curve
 
     visit = visits.of(visits.new_key())
     for _ in visit.run(2, "medium"):
         curve(visit.curve())
-        spending(visit.screen().savings)
     visits.close()

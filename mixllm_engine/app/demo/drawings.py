@@ -1,16 +1,15 @@
-"""Drawings of the demonstration: the cost-quality curve, and what was spent over the visit."""
+"""The drawing of the cost-quality curve. It takes long enough to be made after the rest of the page."""
 
 from __future__ import annotations
 
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mixllm_engine.app.demo.curve import Curve
-from mixllm_engine.app.demo.tally import Savings
-from mixllm_engine.evaluation.report.drawing import Plot, Sheet, axes, legend, stroke
+from mixllm_engine.evaluation.report.drawing import Plot, Sheet, axes, stroke
 from mixllm_engine.evaluation.report.labels import Label, beside
 from mixllm_engine.evaluation.report.markup import Markup, element
 from mixllm_engine.evaluation.report.palette import Ink, light
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
 
 # One drawing for all screens, since it is made while somebody waits.
 _SHEET: Final = Sheet(width=400.0, height=290.0, narrow=True)
-_LOW: Final = Sheet(width=400.0, height=200.0, narrow=True)
 _CENTS: Final = 100.0
 _ALONG: Final = 120
 _OURS: Final = Ink(colour="ours", width=2.4)
-_DEAREST: Final = Ink(colour="rival-1", width=1.8, dashes=(6, 2))
 _drawing = threading.Lock()  # matplotlib's settings are global
 
 
+@lru_cache(maxsize=64)  # a visitor goes back and forth between budgets
 def curve(made: Curve | None) -> Markup:
     """Draw the router's curve, every LLM alone, and the present operating point."""
     if made is None:
@@ -45,31 +43,13 @@ def curve(made: Curve | None) -> Markup:
             "is the present budget.",
             alt=f"Mean quality over mean cost. {enumerated(named)}.{here}",
             draw=partial(_curve, made=made),
-        ),
-        _SHEET,
+        )
     )
 
 
-def spending(made: Savings | None) -> Markup:
-    """Draw the sums spent, beside what always the dearest LLM would have cost."""
-    if made is None or made.queries < 2:
-        return Markup()
-    spent, whole = _CENTS * made.spent_usd[-1], _CENTS * made.dearest_usd[-1]
-    return _figure(
-        Plot(
-            name="demo-spending",
-            title="",
-            caption="Sums over the queries of this visit.",
-            alt=f"After {made.queries} queries {spent:.3g} cents were spent, instead of {whole:.3g}.",
-            draw=partial(_spending, made=made),
-        ),
-        _LOW,
-    )
-
-
-def _figure(plot: Plot, sheet: Sheet) -> Markup:
+def _figure(plot: Plot) -> Markup:
     with _drawing:
-        svg = plot.svg(sheet)
+        svg = plot.svg(_SHEET)
     return element("figure", svg, element("figcaption", plot.caption), class_="plot")
 
 
@@ -113,18 +93,3 @@ def _along(costs: np.ndarray, heights: np.ndarray) -> list[tuple[float, float]]:
     logs = np.log(costs[order])
     fine = np.linspace(logs[0], logs[-1], _ALONG)
     return list(zip(np.exp(fine).tolist(), np.interp(fine, logs, heights[order]).tolist(), strict=True))
-
-
-def _spending(sheet: Sheet, *, made: Savings) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
-    figure, drawn = axes(sheet, x="Queries of this visit", y="Sum in US cents", legend_rows=1)
-    queries = np.arange(made.queries + 1)
-    inks = (("always the dearest", made.dearest_usd, _DEAREST), ("spent", made.spent_usd, _OURS))
-    for _, sums, ink in inks:
-        drawn.plot(queries, _CENTS * np.array([0.0, *sums]), **stroke(ink))
-    drawn.set_xlim(0, made.queries)
-    drawn.set_ylim(bottom=0.0)
-    drawn.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    legend(figure, [(name, ink) for name, _, ink in inks])
-    return figure

@@ -5,6 +5,8 @@ Everything that a visitor or an LLM wrote reaches the page as escaped HTML, a te
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,8 @@ TITLE: Final = "MixLLM"
 BUDGETS: Final = ("Very Low", "Low", "Medium", "High", "Very High")
 _USUAL: Final = "Medium"
 _IN_A_ROW: Final = 20
-# as the page is read; `answer` and `source` are filled by whoever answers, the drawings after the rest
+_EVERY_S: Final = 0.1  # more often than this nobody sees an answer grow
+# as the page is read; `answer` and `source` are filled by whoever answers, the curve after the rest
 _PANELS: Final = (
     "choice",
     "candidates",
@@ -34,6 +37,7 @@ _PANELS: Final = (
     "alerts",
     "shares",
     "savings",
+    "spending",
     "progress",
     "pool-message",
 )
@@ -251,7 +255,7 @@ class _Page:
         key, query, budget = self._key, self._query, self._budget
         panels = [*(self._places[name] for name in _PANELS), self._up, self._down, self._grade]
         pool = [self._like, self._leaving]
-        drawn = [self._places["curve"], self._places["spending"]]
+        drawn = self._places["curve"]
         answer = [self._places["source"], self._places["answer"]]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -261,7 +265,8 @@ class _Page:
         asked = self._gr.on([self._ask.click, query.submit], self._decide, [key, query, budget], panels, **quiet)
         again = budget.input(self._rebudget, [key, budget], panels, trigger_mode="always_last", **quiet)
         for decided in (asked, again):
-            decided.success(self._answer, key, [*answer, *panels], trigger_mode="multiple", **quiet)
+            answered = decided.success(self._answer, key, answer, trigger_mode="multiple", **quiet)
+            answered.then(self._refresh, key, panels, **quiet)
             decided.success(self._draw, key, drawn, trigger_mode="always_last", **quiet)
         for button, judge in ((self._up, self._praise), (self._down, self._blame), (self._grade, self._feed_back)):
             button.click(judge, key, panels, **quiet).then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
@@ -270,7 +275,7 @@ class _Page:
         added = self._add.click(self._join, [key, self._model, self._like], [*panels, *pool], **quiet)
         removed = self._remove.click(self._leave, [key, self._leaving], [*panels, *pool], **quiet)
         for changed in (added, removed):
-            changed.then(self._answer, key, [*answer, *panels], **quiet)
+            changed.then(self._answer, key, answer, **quiet).then(self._refresh, key, panels, **quiet)
             changed.then(self._draw, key, drawn, trigger_mode="always_last", **quiet)
 
     def _begin(self) -> list[Any]:
@@ -295,12 +300,15 @@ class _Page:
         visit.rebudget(budget)
         return self._panels(visit)
 
-    def _answer(self, key: str) -> Iterator[list[Any]]:
-        visit = self._visits.of(key)
-        same = [self._gr.skip()] * (len(_PANELS) + 3)
-        for answer in visit.answer():
-            shown = [inert(views.sentence(answer.source)), inert(views.answered(answer))]
-            yield [*shown, *(self._panels(visit) if answer.done else same)]
+    def _answer(self, key: str) -> Iterator[list[str]]:
+        shown_s = -math.inf
+        for answer in self._visits.of(key).answer():
+            if answer.done or time.monotonic() - shown_s >= _EVERY_S:
+                yield [inert(views.sentence(answer.source)), inert(views.answered(answer))]
+                shown_s = time.monotonic()
+
+    def _refresh(self, key: str) -> list[Any]:
+        return self._panels(self._visits.of(key))
 
     def _praise(self, key: str) -> list[Any]:
         visit = self._visits.of(key)
@@ -341,9 +349,8 @@ class _Page:
             return [*self._panels(visit, **{"pool-message": views.trouble(str(error))}), *self._pool(visit)]
         return [*self._panels(visit), *self._pool(visit)]
 
-    def _draw(self, key: str) -> list[str]:
-        visit = self._visits.of(key)
-        return [inert(drawings.curve(visit.curve())), inert(drawings.spending(visit.screen().savings))]
+    def _draw(self, key: str) -> str:
+        return inert(drawings.curve(self._visits.of(key).curve()))
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.router import Router
 from mixllm_engine.types import Candidate
 
+Vector32 = npt.NDArray[np.float32]
+
 # So few that a visitor's own judgements show: a label beside thousands of others moves nothing that can be seen.
 _LEARNED_ROWS: Final = 300
 _HELD_OUT_ROWS: Final = 240
@@ -47,9 +49,9 @@ class RowsEncoder:
         self._encoder = encoder
         batches = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
         vectors = [vector for batch in batches for vector in encoder.encode(batch)]
-        self._known = dict(zip(texts, vectors, strict=True))
+        self._known: dict[str, Vector32] = dict(zip(texts, vectors, strict=True))
         self._tokens = {text: encoder.count_tokens(text) for text in self._known}
-        self._latest: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
+        self._latest: OrderedDict[str, Vector32] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -67,13 +69,13 @@ class RowsEncoder:
         rows = [self._encoded(text) for text in texts]
         return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
 
-    def _encoded(self, text: str) -> npt.NDArray[np.float32]:
+    def _encoded(self, text: str) -> Vector32:
         if text in self._known:
             return self._known[text]
         with self._lock:
             found = self._latest.get(text)
         if found is None:
-            found = self._encoder.encode([text])[0]
+            found = np.asarray(self._encoder.encode([text])[0], dtype=np.float32)
         with self._lock:
             self._latest[text] = found
             self._latest.move_to_end(text)

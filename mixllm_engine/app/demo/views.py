@@ -58,6 +58,7 @@ def panels(screen: Screen) -> dict[str, Markup]:
         "alerts": alerts(screen.alerts),
         "shares": shares(screen.shares),
         "savings": savings(screen.savings, screen.dearest),
+        "spending": spending(screen.savings),
         "progress": sentence(screen.progress),
         "pool-message": sentence(screen.message),
     }
@@ -288,7 +289,7 @@ def shares(counts: Sequence[tuple[str, int]]) -> Markup:
         text = f"{share:.0f} % ({count})"
         meter = element("span", bar, class_="meter", aria_hidden="true")
         rows.append(element("li", element("span", name, class_="who"), element("span", text), meter))
-    caption = f"Share of this visit's {total} {'query' if total == 1 else 'queries'}, in %"
+    caption = f"Share of this visit's {total} {_queries(total)}, in %"
     return element("figure", element("ul", rows, class_="shares"), element("figcaption", caption))
 
 
@@ -301,7 +302,7 @@ def savings(made: Savings | None, dearest: str) -> Markup:
     lost = made.quality - made.dearest_quality
     by = "recorded outcomes" if made.recorded == made.queries else "expected values"
     if 0 < made.recorded < made.queries:
-        by = f"recorded outcomes for {made.recorded} queries, expected values for the others"
+        by = f"recorded outcomes for {made.recorded} {_queries(made.recorded)}, expected values for the others"
     return joined(
         element("p", element("strong", f"{number(saved, 1)} %", class_="big"), " of the cost saved", class_="headline"),
         element("p", f"{cents(spent)} US cents spent, instead of {cents(whole)} for always {dearest}.", class_="said"),
@@ -312,6 +313,41 @@ def savings(made: Savings | None, dearest: str) -> Markup:
             class_="said",
         ),
     )
+
+
+def spending(made: Savings | None) -> Markup:
+    """Draw the sums spent over the visit, beside what always the dearest LLM would have cost."""
+    if made is None:
+        return Markup()
+    most = max(made.dearest_usd[-1], made.spent_usd[-1]) or 1.0
+    lines = [
+        element("polyline", points=_along(sums, most), class_=kind)
+        for kind, sums in (("dearest", made.dearest_usd), ("spent", made.spent_usd))
+    ]
+    told = (
+        f"After {made.queries} queries {cents(made.spent_usd[-1])} US cents, instead of {cents(made.dearest_usd[-1])}."
+    )
+    drawn = element("svg", lines, viewBox="0 0 100 100", preserveAspectRatio="none", role="img", aria_label=told)
+    scale = element("div", element("span", cents(most)), element("span", "0"), class_="scale", aria_hidden="true")
+    names = [("dearest", "always the dearest"), ("spent", "spent")]
+    legend = [element("li", element("i", class_=f"stroke {kind}"), name) for kind, name in names]
+    caption = f"Sum in US cents over the {made.queries} {_queries(made.queries)} of this visit."
+    return element(
+        "figure",
+        element("ul", legend, class_="legend"),
+        element("div", scale, drawn, class_="sums"),
+        element("figcaption", caption),
+    )
+
+
+def _along(sums: Sequence[float], most: float) -> str:
+    """Return a line from nothing through all sums, in percent of the width and of the highest sum, from above."""
+    points = [(0.0, 0.0), *((place / len(sums), value / most) for place, value in enumerate(sums, start=1))]
+    return " ".join(f"{_PERCENT * x:.2f},{_PERCENT * (1.0 - y):.2f}" for x, y in points)
+
+
+def _queries(count: int) -> str:
+    return "query" if count == 1 else "queries"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
