@@ -298,7 +298,22 @@ def test_an_answer_stops_when_something_else_is_asked(server: ScriptedServer, op
     next(answers)
     visit.ask(visit.stage.samples.offered[0].text, "Medium")
     judged = visit.screen().judges
-    assert list(answers) == [] and visit.screen().judges == judged != NAME
+    (recorded,) = visit.answer()
+    assert list(answers) == [recorded] and visit.screen().judges == judged != NAME
+
+
+def test_a_changed_pool_keeps_the_answer_of_who_is_still_chosen(server: ScriptedServer, opened: Opened) -> None:
+    server.script("smollm2", Reply(text="Paris."))
+    visit = opened(standing_in(server))
+    visit.ask(OWN, "Very High")
+    *_, last = visit.answer()
+    visit.remove("poor")
+    assert list(visit.answer()) == [last] and visit.screen().judges == NAME
+    choice = visit.screen().choice
+    assert choice is not None
+    visit.remove(choice.candidate)
+    assert visit.screen().judges is None
+    assert len(list(visit.answer())) > 1
 
 
 # -- the pool, and what is refused -----------------------------------------------------------------------------------

@@ -93,9 +93,9 @@ def cost_unit_usd(decision: Decision) -> float | None:
     Examples
     --------
     >>> from mixllm_engine.testing import tiny_router
-    >>> router = tiny_router()
-    >>> unit = cost_unit_usd(router.decide("hello"))
-    >>> bool(unit == cost_unit_usd(router.decide("a longer text"))) or round(unit, 6) > 0
+    >>> decision = tiny_router().decide("hello", willingness_to_pay=3.0)
+    >>> unit, score = cost_unit_usd(decision), decision.scores["cheap"]
+    >>> abs((3.0 * score.quality - score.cost_usd / unit) / 4.0 - score.trade) < 1e-12
     True
     """
     on_quality, on_cost = trade_weights(decision.willingness_to_pay)

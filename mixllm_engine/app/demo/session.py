@@ -29,6 +29,7 @@ from mixllm_engine.types import Candidate, Decision, FeedbackReceipt, Outcome, Q
 LONGEST_QUERY: Final = 4000  # characters
 MOST_CANDIDATES: Final = 10
 _SHOWN_EVERY: Final = 4  # queries of a run
+_NOBODY: Final = Answer(source="Nobody was asked yet.", text="", done=True)
 _WORDS: Final = {"applied": "learned", "replaced": "replaced the earlier one", "duplicate": "given already"}
 
 
@@ -72,6 +73,7 @@ class Visit:
         self._tally = Tally()
         self._asked: _Asked | None = None
         self._judged: Judged | None = None
+        self._shown = _NOBODY
         self._receipt = self._progress = self._message = ""
         self._next = seed  # of the samples in a row
         self._known = {name: mean for name, _, mean in self._labels(self.router)}
@@ -129,26 +131,34 @@ class Visit:
     def answer(self) -> Iterator[Answer]:
         """Answer the present query: show what is recorded, or stream from who can really answer.
 
-        It ends early when another query is asked meanwhile.
+        When another query is asked meanwhile, it ends with what is shown for that one.
         """
         with self._lock:
             asked = self._asked
             if asked is None or asked.answered:
+                yield self._shown
                 return
             made = plan(self.router, asked.decision, asked.query, asked.sample, asked.budget, self._stand_in)
         if made.decision is None:
-            yield Answer(source=made.source, text=made.text, recorded=made.recorded, done=True)
+            yield self._now(asked, Answer(source=made.source, text=made.text, recorded=made.recorded, done=True))
             return
-        yield Answer(source=made.source, text="")
+        yield self._now(asked, Answer(source=made.source, text=""))
         for answer, answered_by in streamed(made, asked.query.text or ""):
             with self._lock:
-                if self._asked is not asked:
-                    return
-                if answer.done and answered_by:
+                if self._asked is asked and answer.done and answered_by:
                     self._judged = Judged(
                         router=made.router, decision_id=made.decision.decision_id, candidate=answered_by
                     )
-            yield answer
+            yield self._now(asked, answer)
+            if self._asked is not asked:
+                return
+
+    def _now(self, asked: _Asked, answer: Answer) -> Answer:
+        """Show an answer if its query is still the present one; return what is shown."""
+        with self._lock:
+            if self._asked is asked:
+                self._shown = answer
+            return self._shown
 
     def _stand_in(self) -> Router | str:
         """Return the router of the local model, or why there is none."""

@@ -214,7 +214,8 @@ def counterfactual(choice: Choice) -> Markup:
 def answered(answer: Answer) -> Markup:
     """Show an answer as plain text, or the recorded outcome."""
     if answer.recorded is None:
-        return element("div", answer.text or "…", class_="words")
+        words = answer.text or ("" if answer.done else "…")
+        return element("div", words, class_="words") if words else Markup()
     known = answer.recorded
     facts = [
         ("True quality", f"{known.quality:.2f} of 1"),
