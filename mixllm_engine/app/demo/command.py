@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from mixllm_engine.errors import ConfigError
-
 if TYPE_CHECKING:
     from mixllm_engine.app.demo.visits import Visits
 
@@ -47,8 +45,6 @@ def demo(
             with _ended_like_ctrl_c(), closing(prepare(typer.echo)) as stage, closing(Visits(stage)) as visits:
                 rehearse(visits)
                 server(application(visits, access), ready).run(sockets=[taken])
-        except ImportError as error:  # the package with the recorded rows
-            raise ConfigError(str(error)) from error
         except KeyboardInterrupt:
             pass
         typer.echo("ended")
@@ -65,13 +61,13 @@ def _ended_like_ctrl_c() -> Iterator[None]:
 
 
 def need_gradio() -> None:
-    """Keep Gradio from calling home, and say how to install it, in a `ConfigError`, where it is missing."""
+    """Keep Gradio from calling home, and say how to install it, in an `ImportError`, where it is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ConfigError(_NEEDED) from error
+        raise ImportError(_NEEDED) from error
 
 
 def rehearse(visits: Visits) -> None:

@@ -19,7 +19,7 @@ from mixllm_engine.app.demo.screen import Alert, Answer, CandidateRow, Choice, L
 from mixllm_engine.app.demo.stage import Stage
 from mixllm_engine.app.demo.standin import NAME
 from mixllm_engine.app.demo.tally import Entry, Tally
-from mixllm_engine.app.pool import interval
+from mixllm_engine.app.learned import interval
 from mixllm_engine.config import BUDGET_WORDS, BudgetWord
 from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.errors import CandidateError, ConfigError, QueryError
