@@ -44,7 +44,7 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """The present query, and the decision for it; `answered` if what answered it before still stands."""
+    """The present query, and the decision for it; `answered` if somebody answers or has answered it."""
 
     query: Query
     sample: Sample | None
@@ -138,6 +138,7 @@ class Visit:
             if asked is None or asked.answered:
                 yield self._shown
                 return
+            self._asked = asked = replace(asked, answered=True)  # once, whoever asks for the answer again
             made = plan(self.router, asked.decision, asked.query, asked.sample, asked.budget, self._stand_in)
         if made.decision is None:
             yield self._now(asked, Answer(source=made.source, text=made.text, recorded=made.recorded, done=True))
