@@ -41,22 +41,18 @@ _PANELS: Final = (
     "progress",
     "pool-message",
 )
-_LIVE: Final = ("answer", "receipt", "choice", "progress", "pool-message")
 _FONTS: Final = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "sans-serif")
 _MONO: Final = ("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace")
-# Gradio replaces what is inside of a place, so the place itself has to say that it is live.
-_ON_LOAD: Final = (
-    "() => { for (const id of ["
-    + ", ".join(f"'{name}'" for name in _LIVE)
-    + "]) { const place = document.getElementById(id);"
-    " if (place) { place.setAttribute('aria-live', 'polite'); place.setAttribute('role', 'status'); } } }"
-)
 
 
 def style() -> str:
     """Return the page's style sheet, with the colours of light and dark."""
-    sheet = Path(__file__).with_name("demo.css").read_text(encoding="utf-8")
+    sheet = _beside("demo.css")
     return f":root{{{css_variables(False)}}}.dark{{{css_variables(True)}}}\n{sheet}"
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def theme() -> Any:
@@ -171,9 +167,10 @@ class _Page:
                 max_lines=7,
                 max_length=LONGEST_QUERY,
                 elem_id="query",
+                interactive=False,
             )
-            self._budget = gr.Radio(list(BUDGETS), value=_USUAL, label="Budget", elem_id="budget")
-            self._ask = gr.Button("Ask", variant="primary", elem_id="ask")
+            self._budget = gr.Radio(list(BUDGETS), value=_USUAL, label="Budget", elem_id="budget", interactive=False)
+            self._ask = gr.Button("Ask", variant="primary", elem_id="ask", interactive=False)
 
     def _answer_card(self) -> None:
         gr = self._gr
@@ -209,7 +206,9 @@ class _Page:
             self._text(element("h2", "What was learned"))
             self._place("learned")
             self._place("alerts")
-            self._stream = gr.Button(f"Run {_IN_A_ROW} samples with recorded feedback", elem_id="stream")
+            self._stream = gr.Button(
+                f"Run {_IN_A_ROW} samples with recorded feedback", elem_id="stream", interactive=False
+            )
             self._place("progress")
 
     def _curve_card(self) -> None:
@@ -237,10 +236,10 @@ class _Page:
             )
             with gr.Row(elem_classes="fields"):
                 self._like = gr.Dropdown([], value=None, label="Expected to be like", elem_id="add-like", min_width=200)
-                self._add = gr.Button("Add", elem_id="add", min_width=90)
+                self._add = gr.Button("Add", elem_id="add", min_width=90, interactive=False)
             with gr.Row(elem_classes="fields"):
                 self._leaving = gr.Dropdown([], value=None, label="Remove", elem_id="remove-name", min_width=200)
-                self._remove = gr.Button("Remove", elem_id="remove", min_width=90)
+                self._remove = gr.Button("Remove", elem_id="remove", min_width=90, interactive=False)
             self._place("pool-message")
 
     def _text(self, markup: Markup) -> None:
@@ -259,8 +258,11 @@ class _Page:
         answer = [self._places["source"], self._places["answer"]]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-        begun = self._page.load(self._begin, None, [key, *panels, *pool], **quiet)
-        begun.then(self._draw, key, drawn, **quiet).then(None, js=_ON_LOAD)
+        # Until the visit has begun it has no key; what would need one can't be used before.
+        waiting = [query, budget, self._ask, self._stream, self._add, self._remove]
+        begun = self._page.load(self._begin, None, [key, *panels, *pool, *waiting], **quiet)
+        begun.then(None, js=_beside("demo.js"))
+        begun.then(self._draw, key, drawn, **quiet)
         self._sample.input(self._take, self._sample, query, **quiet)
         asked = self._gr.on([self._ask.click, query.submit], self._decide, [key, query, budget], panels, **quiet)
         again = budget.input(self._rebudget, [key, budget], panels, trigger_mode="always_last", **quiet)
@@ -281,7 +283,7 @@ class _Page:
     def _begin(self) -> list[Any]:
         key = self._visits.new_key()
         visit = self._visits.of(key)
-        return [key, *self._panels(visit), *self._pool(visit)]
+        return [key, *self._panels(visit), *self._pool(visit), *[self._gr.update(interactive=True)] * 6]
 
     def _take(self, label: str | None) -> str:
         sample = self._visits.stage.samples.named(label or "")

@@ -134,12 +134,14 @@ class Visit:
         When another query is asked meanwhile, it ends with what is shown for that one.
         """
         with self._lock:
-            asked = self._asked
-            if asked is None or asked.answered:
-                yield self._shown
-                return
-            self._asked = asked = replace(asked, answered=True)  # once, whoever asks for the answer again
-            made = plan(self.router, asked.decision, asked.query, asked.sample, asked.budget, self._stand_in)
+            asked, shown = self._asked, self._shown
+            made = None
+            if asked is not None and not asked.answered:
+                self._asked = asked = replace(asked, answered=True)  # once, whoever asks for the answer again
+                made = plan(self.router, asked.decision, asked.query, asked.sample, asked.budget, self._stand_in)
+        if asked is None or made is None:
+            yield shown  # outside of the lock: a generator may go on in another thread
+            return
         if made.decision is None:
             yield self._now(asked, Answer(source=made.source, text=made.text, recorded=made.recorded, done=True))
             return
