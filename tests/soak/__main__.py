@@ -35,7 +35,8 @@ def main(
         store = str(Path(folder) / "soak.db")
         totals, reports = carry_out(plans, address, store)
         with worker.open_router(address, store) as fresh:
-            mistakes = totals.disagreements(fresh.stats())
+            stats = fresh.stats()
+        mistakes = totals.disagreements(stats)
     for what, number in sorted(totals.counts.items()):
         typer.echo(f"{number:8d} {what}")
     for report in reports:
@@ -47,7 +48,10 @@ def main(
         mistakes += report.mistakes
     reached, cpu_s = sum(report.rate for report in reports), sum(report.cpu_s for report in reports) / workers
     short = "" if reached >= 0.98 * rate else f"; short of the {rate:.0f} that were asked for"
-    typer.echo(f"{reached:.1f} questions a second{short}; {1000 * cpu_s:.0f} ms of CPU time each")
+    requests = stats["outcomes"] / seconds
+    typer.echo(
+        f"{reached:.1f} questions a second{short}, {requests:.1f} requests; {1000 * cpu_s:.0f} ms of CPU time a question"
+    )
     for mistake in mistakes:
         typer.echo(f"MISTAKE {mistake}")
     sys.exit(1 if mistakes else 0)

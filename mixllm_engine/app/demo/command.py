@@ -65,7 +65,6 @@ def need_gradio() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
-        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(_NEEDED) from error
 
