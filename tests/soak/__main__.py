@@ -50,7 +50,7 @@ def main(
     short = "" if reached >= 0.98 * rate else f"; short of the {rate:.0f} that were asked for"
     requests = stats["outcomes"] / seconds
     typer.echo(
-        f"{reached:.1f} questions a second{short}, {requests:.1f} requests; {1000 * cpu_s:.0f} ms of CPU time a question"
+        f"{reached:.1f} questions a second{short}, {requests:.1f} requests; {1000 * cpu_s:.0f} ms CPU a question"
     )
     for mistake in mistakes:
         typer.echo(f"MISTAKE {mistake}")
