@@ -538,6 +538,7 @@ def test_an_llm_that_fails_is_excluded_and_the_reason_is_said(open_page: Page, s
         expect(open_page.locator("#excluded")).to_contain_text(f"{name}: ")
         expect(open_page.locator(f'#candidates tr[data-candidate="{name}"]')).to_contain_text("excluded")
     picture(open_page, "excluded")
+    assert looks.faint(open_page) == []
 
 
 # Who may come
