@@ -530,7 +530,7 @@ def test_an_llm_that_fails_is_excluded_and_the_reason_is_said(open_page: Page, s
     scripted.script("gpt-4o", Failure(status=429, retry_after_s=600))
     box(open_page).fill("Which colour is the sea?")
     ask(open_page)
-    expect(open_page.locator("#answer")).to_contain_text("Nobody answered")
+    expect(open_page.locator("#source")).to_contain_text("Nobody answered")
     expect(open_page.locator("#answer")).to_contain_text(f"{NEWCOMER}: rate_limit")
     box(open_page).fill("And which colour is the snow?")
     ask(open_page)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from mixllm_engine.app.demo.curve import cost_unit_usd, measure
-from mixllm_engine.app.demo.pool import dearest, offered, recorded_candidates
+from mixllm_engine.app.demo.pool import RECORDED, offered, recorded_candidates
 from mixllm_engine.app.demo.samples import draw
 from mixllm_engine.app.demo.screen import LearnedRow
 from mixllm_engine.app.demo.session import LONGEST_QUERY, MOST_CANDIDATES, Visit
@@ -16,7 +16,7 @@ from mixllm_engine.app.demo.stage import RowsEncoder, Stage
 from mixllm_engine.app.demo.standin import NAME, StandIn
 from mixllm_engine.app.demo.visits import Visits
 from mixllm_engine.config import BUDGET_WORDS
-from mixllm_engine.errors import CandidateError, ConfigError, QueryError, UnknownCandidateError, UnknownPriceError
+from mixllm_engine.errors import CandidateError, ConfigError, QueryError, UnknownCandidateError
 from mixllm_engine.testing import Cut, Failure, HashingEncoder, Reply, ScriptedServer
 from tests.app.demo_stage import DEAR, OWN, candidates, make_stage
 from tests.evaluation import synthetic
@@ -287,7 +287,7 @@ def test_failures_are_sentences(server: ScriptedServer, opened: Opened, behaviou
     visit = opened(standing_in(server))
     visit.ask(OWN, "Medium")
     *_, last = visit.answer()
-    assert last.done and said in last.text
+    assert last.done and said in f"{last.source} {last.text}"
 
 
 def test_an_answer_stops_when_something_else_is_asked(server: ScriptedServer, opened: Opened) -> None:
@@ -336,9 +336,9 @@ def test_an_llm_joins_and_leaves(visit: Visit) -> None:
 
 
 def test_what_the_pool_refuses(visit: Visit) -> None:
-    with pytest.raises(UnknownPriceError, match="no price is known"):
+    with pytest.raises(CandidateError, match="knows no price of 'nobody/knows'"):
         visit.add("nobody/knows", like="")
-    with pytest.raises(CandidateError, match="more than once"):
+    with pytest.raises(CandidateError, match="in the pool already"):
         visit.add("openai/gpt-4o-mini", like="")
         visit.add("openai/gpt-4o-mini", like="")
     with pytest.raises(UnknownCandidateError, match="unknown candidate 'nobody'"):
@@ -419,5 +419,21 @@ def test_the_rows_are_encoded_once_and_as_they_would_be_anew() -> None:
 
 
 def test_the_recorded_llms_have_prices_and_the_offered_ones_too() -> None:
-    assert dearest(recorded_candidates()) == "google/gemini-2.5-pro"
+    assert [one.name for one in recorded_candidates()] == [name for name, *_ in RECORDED]
     assert "openai/gpt-4o-mini" in offered()
+
+
+def test_the_dearest_is_who_is_expected_to_cost_most(visit: Visit) -> None:
+    before = visit.screen().dearest
+    costs = visit.router.predict(visit.stage.held_out.texts)
+    assert costs.cost_usd.mean(axis=0).max() == costs.cost_usd.mean(axis=0)[costs.candidates.index(before)]
+    visit.remove(before)
+    assert visit.screen().dearest not in (before, "")
+
+
+def test_whoever_has_no_key_yet_is_alone(stage: Stage) -> None:
+    visits = Visits(stage)
+    try:
+        assert visits.of("") is not visits.of("")
+    finally:
+        visits.close()

@@ -119,7 +119,7 @@ def streamed(made: Plan, text: str) -> Iterator[tuple[Answer, str | None]]:
                     yield Answer(source=source, text=words), answered_by
     except AllCandidatesFailedError as error:
         kinds = ", ".join(f"{name}: {classify(cause) or 'other'}" for name, cause in error.causes.items())
-        yield Answer(source=source, text=f"Nobody answered ({kinds}).", done=True), None
+        yield Answer(source="Nobody answered.", text=f"What went wrong: {kinds}.", done=True), None
         return
     except Exception as error:  # a stream that breaks raises the provider's own error
         kind = classify(error)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mixllm_engine.calling.litellm_client import require_key
 from mixllm_engine.candidates import resolve
-from mixllm_engine.errors import MissingKeyError, UnknownPriceError
+from mixllm_engine.errors import CandidateError, MissingKeyError, UnknownPriceError
+from mixllm_engine.router import Router
 from mixllm_engine.types import Candidate
 
 # List prices in US dollars per million tokens, prompt and answer, as the package with the recorded rows states them.
@@ -45,11 +46,18 @@ def answering(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     return tuple(candidate.name for candidate in candidates if _has_key(candidate))
 
 
-def dearest(candidates: Iterable[Candidate]) -> str:
-    """Return the name of the candidate with the highest list price of its answers."""
-    return max(
-        candidates, key=lambda one: (one.output_usd_per_mtok or 0.0, one.input_usd_per_mtok or 0.0, one.name)
-    ).name
+def newcomer(name: str) -> Candidate:
+    """Return the candidate of a name that a visitor chose, or raise `CandidateError`."""
+    try:
+        return resolve(Candidate(name=name, model=name))
+    except UnknownPriceError as error:
+        raise CandidateError(f"LiteLLM knows no price of {name!r}; choose one of the list") from error
+
+
+def dearest(router: Router, texts: Sequence[str]) -> str:
+    """Return who is expected to cost most on average: a low price may come with long answers."""
+    made = router.predict(texts)
+    return made.candidates[int(made.cost_usd.mean(axis=0).argmax())]
 
 
 def _has_price(name: str) -> bool:

@@ -6,8 +6,10 @@ lets its own name point here (DNS rebinding) is refused. Anywhere else a token i
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+import logging
 import re
 import secrets
 import socket
@@ -306,6 +308,11 @@ def server(app: App, ready: Callable[[], None]) -> uvicorn.Server:
     No request is logged: a link carries the token, and what is asked is nobody else's business.
     """
     import uvicorn
+
+    # What Ctrl-C cuts off is no error of the server's.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+    )
 
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

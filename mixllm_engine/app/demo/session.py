@@ -13,7 +13,7 @@ from typing import Final
 
 from mixllm_engine.app.demo.answers import plan, streamed
 from mixllm_engine.app.demo.curve import Curve, measure
-from mixllm_engine.app.demo.pool import dearest
+from mixllm_engine.app.demo.pool import dearest, newcomer
 from mixllm_engine.app.demo.samples import Sample
 from mixllm_engine.app.demo.screen import Alert, Answer, CandidateRow, Choice, LearnedRow, Screen
 from mixllm_engine.app.demo.stage import Stage
@@ -76,6 +76,7 @@ class Visit:
         self._shown = _NOBODY
         self._receipt = self._progress = self._message = ""
         self._next = seed  # of the samples in a row
+        self._dearest = dearest(self.router, stage.held_out.texts)
         self._known = {name: mean for name, _, mean in self._labels(self.router)}
 
     def close(self) -> None:
@@ -124,7 +125,7 @@ class Visit:
         self._judged = chosen if recorded else None  # else there is nothing to judge before somebody has answered
 
     def _entry(self, decision: Decision, sample: Sample | None) -> Entry:
-        return Entry.of(decision, dearest(self.router.candidates), sample)
+        return Entry.of(decision, self._dearest, sample)
 
     # -- answering ---------------------------------------------------------------------------------------------------
 
@@ -239,9 +240,11 @@ class Visit:
         """
         name = model.strip()
         with self._lock:
+            if name in self.names:
+                raise CandidateError(f"{name} is in the pool already")
             if len(self.router.candidates) >= MOST_CANDIDATES:
                 raise CandidateError(f"the pool has {MOST_CANDIDATES} LLMs, which is enough here; remove one first")
-            self.router.add_candidate(Candidate(name=name, model=name), like=like or None)
+            self.router.add_candidate(newcomer(name), like=like or None)
             self._message = f"{name} has joined" + (f", expected to be like {like}." if like else ".")
             self._decide_again()
 
@@ -259,6 +262,7 @@ class Visit:
             self._decide_again()
 
     def _decide_again(self) -> None:
+        self._dearest = dearest(self.router, self.stage.held_out.texts)
         before, judged = self._asked, self._judged
         if before is None:
             return
@@ -283,7 +287,7 @@ class Visit:
                 learned=self._learned(),
                 shares=self._tally.shares(self.names),
                 savings=self._tally.savings(),
-                dearest=dearest(self.router.candidates),
+                dearest=self._dearest,
                 alerts=alerts,
                 receipt=self._receipt,
                 progress=self._progress,

@@ -45,7 +45,8 @@ class Visits:
         return secrets.token_hex(16)
 
     def of(self, key: str) -> Visit:
-        """Return the visit of a key."""
+        """Return the visit of a key; one without a key is nobody else's."""
+        key = key or self.new_key()
         with self._lock:
             if key not in self._open:
                 self._open[key] = Visit(self._stage, seed=self._begun)
