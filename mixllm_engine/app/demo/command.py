@@ -27,7 +27,10 @@ def demo(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Show the router at work in a browser: ask, see why, judge, and watch it learn. No key is needed."""
+    """Show the router at work in a browser.
+
+    Ask, see why, judge, and watch it learn. No key is needed.
+    """
     from mixllm_engine.app.demo.serving import Access, application, bound, server
 
     need_gradio()
