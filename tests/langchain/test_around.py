@@ -137,13 +137,13 @@ class TestLimits:
     async def test_the_rate_limiter_holds(self, ask: Ask, llm: ChatMixLLM) -> None:
         limiter = InMemoryRateLimiter(requests_per_second=5.0, check_every_n_seconds=0.01, max_bucket_size=1.0)
         limited = ChatMixLLM(router=llm.router, budget="very_low", rate_limiter=limiter)
-        started = time.monotonic()
+        started, latencies = time.monotonic(), []
         for _ in range(2):
             message = await ask(limited, "Hello?")
-        assert time.monotonic() - started > 0.15
-        (outcome,) = llm.router.explain(message.response_metadata["mixllm"]["decision_id"]).outcomes
-        assert outcome.latency_s is not None
-        assert outcome.latency_s < 0.15  # our own wait is no candidate's latency
+            (outcome,) = llm.router.explain(message.response_metadata["mixllm"]["decision_id"]).outcomes
+            latencies.append(outcome.latency_s or 0.0)
+        # Our own wait is no candidate's latency.
+        assert min(latencies) > 0.0 and time.monotonic() - started - sum(latencies) > 0.15
 
     @pytest.mark.parametrize(("disabled", "streams"), [(True, False), ("tool_calling", True), (False, True)])
     def test_streaming_can_be_disabled(
