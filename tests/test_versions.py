@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -80,9 +81,11 @@ def test_every_set_tests_something_and_has_no_word_that_the_script_does_not_know
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda script: script.name)
-def test_scripts_are_sound_bash(script: Path) -> None:
+def test_scripts_are_sound(script: Path) -> None:
     if script.suffix == ".txt":
         assert script.read_text(encoding="utf-8").startswith("#")
+    elif script.suffix == ".py":
+        assert ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
     else:
         checked = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, "")

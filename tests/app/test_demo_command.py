@@ -46,7 +46,7 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
         made.append(make_stage())
         return made[-1]
 
-    monkeypatch.setattr(command, "need_gradio", lambda: None)
+    monkeypatch.setattr(command, "need_packages", lambda: None)
     monkeypatch.setattr(stage, "prepare", small)
     monkeypatch.setattr(serving, "application", lambda visits, access: None)
     monkeypatch.setattr(serving, "server", lambda application, ready: Served(ready))
@@ -101,7 +101,7 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(builtins, "__import__", importing)
     with pytest.raises(ImportError, match=r'pip install "mixllm\[demo\]"'):
-        command.need_gradio()
+        command.need_packages()
 
 
 def test_the_command_line_loads_nothing_heavy_for_its_help() -> None:

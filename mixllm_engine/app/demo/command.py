@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from mixllm_engine.app.demo.visits import Visits
 
-_NEEDED: Final = 'the demonstration needs Gradio: pip install "mixllm[demo]"'
+_NEEDED: Final = 'the demonstration needs Gradio and matplotlib: pip install "mixllm[demo]"'
 
 
 def demo(
@@ -33,7 +33,7 @@ def demo(
     """
     from mixllm_engine.app.demo.serving import Access, application, bound, server
 
-    need_gradio()
+    need_packages()
     with closing(bound(host, port)) as taken:  # said before the seconds that learning takes
         access = Access.of(host, taken.getsockname()[1], token)
         from mixllm_engine.app.demo.stage import prepare
@@ -63,11 +63,12 @@ def _ended_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def need_gradio() -> None:
-    """Keep Gradio from calling home, and say how to install it, in an `ImportError`, where it is missing."""
+def need_packages() -> None:
+    """Keep Gradio from calling home, and say what to install, in an `ImportError`, where a package is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(_NEEDED) from error
 
