@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
@@ -133,11 +131,10 @@ class ContextMaker:
             if not isinstance(text, str) or not text.strip():
                 raise QueryError(f"text {row} is empty; every query needs some text")
         batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # an ONNX session computes outside Python's lock
-            encoded = iter(shown(_ahead(pool, self._batch, batches), "encoding queries", len(batches), progress))
-            while chunk := list(islice(encoded, _BATCHES_IN_CHUNK)):
-                embeddings = np.concatenate([vectors for vectors, _ in chunk])
-                yield self.features(embeddings), np.concatenate([count for _, count in chunk])
+        encoded = iter(shown(map(self._batch, batches), "encoding queries", len(batches), progress))
+        while chunk := list(islice(encoded, _BATCHES_IN_CHUNK)):
+            embeddings = np.concatenate([vectors for vectors, _ in chunk])
+            yield self.features(embeddings), np.concatenate([count for _, count in chunk])
 
     def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
         whole = [_whole(text) for text in texts]
@@ -192,14 +189,3 @@ def _tokens(given: Any, name: str) -> int:
 def _whole(text: str) -> str:
     """Put ``?`` for halves of characters, which remain where a text was cut by UTF-16 units: they can't be encoded."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _ahead(pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Make things in order on a pool that is kept busy but never gets far ahead of who takes them."""
-    under_way: deque[Future[Made]] = deque()
-    for item in items:
-        under_way.append(pool.submit(make, item))
-        if len(under_way) > 2 * (os.cpu_count() or 1):
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()

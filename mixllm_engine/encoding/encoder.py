@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +19,13 @@ from mixllm_engine.errors import EncoderError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 Embeddings = npt.NDArray[np.float32]
 
 # To read a text of megabytes for the sake of its first tokens would take seconds, and anybody can send one.
 _CHARACTERS_READ: Final = 50_000
+_MANY: Final = 8  # below it, threads are not worth being started
 
 
 @runtime_checkable
@@ -143,15 +146,20 @@ class OnnxEncoder:
 
         Texts are encoded one by one: in int8 the activations share one scale, so that in a batch the neighbours of a
         text would change its embedding (measured: down to a cosine of 0.98), and no batch is faster on a processor.
+        Many texts are spread over all processors.
         """
         with self._lock:  # two threads must not both load; the loaded objects are thread-safe
             tokenizer, session = self._tokenizer, self._session
-        embeddings = np.empty((len(texts), self.dimension), dtype=np.float32)
+
+        def embedding(encoding: Encoding) -> Embeddings:
+            ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
+            made: Embeddings = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+            return made
+
         with self._failing("a text can't be encoded"):
-            for row, encoding in enumerate(tokenizer.encode_batch([text[:_CHARACTERS_READ] for text in texts])):
-                ids = np.array([self._cut(encoding.ids)], dtype=np.int64)
-                embeddings[row] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
-        return embeddings
+            encodings = tokenizer.encode_batch([text[:_CHARACTERS_READ] for text in texts])
+            rows = _side_by_side(embedding, encodings) if len(texts) >= _MANY else map(embedding, encodings)
+            return np.array(list(rows), dtype=np.float32).reshape(len(texts), self.dimension)
 
     def count_tokens(self, text: str) -> int:
         """Count word pieces, without the two marks of a sentence; a very long text goes on as it begins."""
@@ -179,3 +187,9 @@ class OnnxEncoder:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from the settings."""
         self.__dict__.update(state, _lock=threading.Lock())
+
+
+def _side_by_side(make: Callable[[Encoding], Embeddings], encodings: Sequence[Encoding]) -> Iterator[Embeddings]:
+    """Compute on all processors, in the order of the texts: an ONNX session computes outside Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(make, encodings)

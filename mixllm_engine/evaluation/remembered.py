@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,11 @@ class RememberedEncoder:
         return self._known[self._learn([text])[0]][1]
 
     def remember(self, texts: Sequence[str], *, progress: bool = False) -> None:
-        """Encode what is not known yet, on all processors, and keep it."""
+        """Encode what is not known yet, and keep it."""
         new = [text for text in dict.fromkeys(texts) if _digest(text) not in self._known]
         batches = [new[start : start + _BATCH] for start in range(0, len(new), _BATCH)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in shown(pool.map(self._learn, batches), "encoding queries", len(batches), progress):
-                pass
+        for batch in shown(batches, "encoding queries", len(batches), progress):
+            self._learn(batch)
         if new:
             self.keep()
 

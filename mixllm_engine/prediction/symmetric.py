@@ -35,6 +35,7 @@ class Triangle:
         self._in_row = np.arange(dimension, 0, -1)  # how many numbers of each row are kept
         self._upper = rows * dimension + self._columns
         self._times = np.where(rows == self._columns, 1.0, 2.0)
+        self._parts = 1.0 / self._times
         self._places = np.empty((dimension, dimension), dtype=np.intp)
         self._places[rows, self._columns] = self._places[self._columns, rows] = np.arange(len(rows))
 
@@ -46,7 +47,7 @@ class Triangle:
 
     def unpack(self, packed: Matrix) -> Matrix:
         """Return the matrices that `pack` was given."""
-        matrices: Matrix = (packed / self._times)[..., self._places]
+        matrices: Matrix = (packed * self._parts).take(self._places, axis=-1)
         return matrices
 
     def products(self, vector: Vector) -> Vector:

@@ -45,6 +45,7 @@ def test_meaning_is_near_and_order_and_batches_do_not_matter(encoder: OnnxEncode
     assert vectors[0] @ vectors[1] > 0.7 > 0.3 > vectors[0] @ vectors[2]
     one_by_one = np.concatenate([encoder.encode([text]) for text in texts])
     assert np.array_equal(vectors, one_by_one)
+    assert np.array_equal(encoder.encode(texts * 20), np.tile(vectors, (20, 1)))  # by several threads
     assert encoder.encode([]).shape == (0, 384)
 
 

@@ -30,7 +30,6 @@ Vector32 = npt.NDArray[np.float32]
 # So few that a visitor's own judgements show: a label beside thousands of others moves nothing that can be seen.
 _LEARNED_ROWS: Final = 300
 _HELD_OUT_ROWS: Final = 240
-_BATCH: Final = 48
 _LATEST: Final = 64
 
 
@@ -47,9 +46,7 @@ class RowsEncoder:
 
     def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
-        batches = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
-        vectors = [vector for batch in batches for vector in encoder.encode(batch)]
-        self._known: dict[str, Vector32] = dict(zip(texts, vectors, strict=True))
+        self._known: dict[str, Vector32] = dict(zip(texts, encoder.encode(texts), strict=True))
         self._tokens = {text: encoder.count_tokens(text) for text in self._known}
         self._latest: OrderedDict[str, Vector32] = OrderedDict()
         self._lock = threading.Lock()
