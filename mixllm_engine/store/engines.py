@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from mixllm_engine.redaction import is_secret
 
 # How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
 _BUSY_S: Final = 30.0
+_LOOK_S: Final = 0.001
 # A server whose machine is gone does not say so.
 _PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": int(_BUSY_S * 1000)}
 # A connection that was used so lately is taken to be alive.
@@ -63,7 +65,7 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
     if backend == "sqlite":
         _keep_private(url)
         sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
+        sa.event.listen(engine, "begin", _begin_sqlite)
     else:
         sa.event.listen(engine, "connect", _configure_postgresql)
         sa.event.listen(engine, "checkin", _note_time)
@@ -143,16 +145,48 @@ def wait_to_append(connection: sa.Connection, log: sa.Table) -> None:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={int(_BUSY_S * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (_busy_timeout(_BUSY_S), "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _begin_sqlite(connection: sa.Connection) -> None:
     # A reader that turns writer in mid-transaction could not wait for its turn; one that took the lock first can.
-    statement = connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE")
-    if statement:
+    statement = connection.get_execution_options().get(_BEGIN)
+    if statement is None:
+        _wait_to_write(connection)
+    elif statement:
         connection.exec_driver_sql(statement)
+
+
+def _wait_to_write(connection: sa.Connection) -> None:
+    """Begin as soon as nobody else writes.
+
+    SQLite's own way of waiting looks ever less often, in the end ten times a second, while the file is free again
+    after milliseconds: of two workers at 25 calls a second each, one would wait for the other most of the time.
+    """
+    until = time.monotonic() + _BUSY_S
+    connection.exec_driver_sql(f"PRAGMA {_busy_timeout(0.0)}")
+    try:
+        while not _begun(connection, last_try=time.monotonic() >= until):
+            time.sleep(_LOOK_S)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA {_busy_timeout(_BUSY_S)}")
+
+
+def _begun(connection: sa.Connection, *, last_try: bool) -> bool:
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except exc.OperationalError as error:
+        busy = isinstance(error.orig, sqlite3.Error) and error.orig.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        if last_try or not busy:
+            raise
+        return False
+    return True
+
+
+def _busy_timeout(seconds: float) -> str:
+    return f"busy_timeout={int(seconds * 1000)}"
 
 
 def _configure_postgresql(connection: Any, _record: Any) -> None:

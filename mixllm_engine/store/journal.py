@@ -82,6 +82,7 @@ class Journal:
         self._queue = deque[_Waiting]()
         self._in_hand = 0  # entries that the thread has taken from the queue
         self._done = 0  # entries that are through, ever
+        self._let_go = 0  # how many will be when the last one is that nobody waits for
         self._thread: threading.Thread | None = None
         self._unavailable = False
         self._failures = 0  # how often the database could not be reached, ever
@@ -124,28 +125,35 @@ class Journal:
             self._queue.append(waiting)
             if watched:
                 self._retry_at = 0.0
+            else:
+                self._let_go = self._done + self.waiting
             self._changed.notify_all()
             started = self._start()
         if not started:
             self._run(0.0)
         return self._result(waiting) if watched else None
 
-    def settle(self, timeout_s: float | None = None) -> None:
-        """Wait until what was handed over so far is through, or it turns out that this will take its time."""
+    def settle(self) -> None:
+        """Wait until what was handed over is through, or it turns out that this will take its time.
+
+        Who waits for an entry by themselves has not been told that it is kept: it is nothing to wait for here.
+        """
         with self._changed:
-            until, failures = self._done + self.waiting, self._failures
-            self._retry_at = 0.0
-            self._changed.notify_all()
-            if not self._changed.wait_for(
-                lambda: self._done >= until or self._failures > failures or self._thread is None,
-                timeout_s or (_PATIENCE_S if self._slow else _CLOSING_S),
-            ):
-                self._slow = True
+            if self._done < self._let_go:
+                self._wait_until(self._let_go, _PATIENCE_S if self._slow else _CLOSING_S)
+
+    def _wait_until(self, done: int, timeout_s: float) -> None:
+        failures, self._retry_at = self._failures, 0.0
+        self._changed.notify_all()
+        if not self._changed.wait_for(
+            lambda: self._done >= done or self._failures > failures or self._thread is None, timeout_s
+        ):
+            self._slow = True
 
     def close(self) -> None:
         """Write what waits, as far as the database can be reached, and end the thread; a later entry starts another."""
-        self.settle(_CLOSING_S)
         with self._changed:
+            self._wait_until(self._done + self.waiting, _CLOSING_S)
             thread, self._thread = self._thread, None
             if self.waiting:
                 _log.error("the store is closed before %d entries were written", self.waiting)
@@ -190,6 +198,7 @@ class Journal:
             with self._changed:
                 if waiting.watched:
                     self._slow = True
+                    self._let_go = self._done + self.waiting
                     waiting.tell(None if waiting.lasting else self._late(waiting))
             result = waiting.told.result()
         if isinstance(result, Exception):
@@ -278,6 +287,7 @@ class Journal:
                     self._finish(waiting, StoreUnavailableError(str(error)))
                 else:
                     waiting.tell(None)
+            self._let_go = self._done + self.waiting
             if not self._unavailable:
                 _log.warning("entries wait to be written: %s", error)
             self._unavailable, self._retry_at = True, time.monotonic() + _RETRY_S

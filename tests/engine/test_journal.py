@@ -218,6 +218,22 @@ def test_there_is_room_for_so_many(database: Database) -> None:
     journal.close()
 
 
+def test_to_settle_is_to_wait_for_what_nobody_waits_for(journal: Journal, database: Database) -> None:
+    database.hold()
+    with ThreadPoolExecutor(2) as threads:
+        watched = threads.submit(journal.put, judgement("d"), lasting=False)
+        assert database.begun.wait(10.0)
+        journal.settle()  # returns while the database still works on it: who gave it is not told yet
+        assert not watched.done() and journal.waiting == 1
+        journal.put(outcome("e"), lasting=True, wait=False)
+        settled = threads.submit(journal.settle)
+        time.sleep(0.02)
+        assert not settled.done()
+        database.open.set()
+        settled.result(10.0)
+        assert outcome("e") in database.kept and watched.result(10.0)
+
+
 # -- slow --------------------------------------------------------------------------------------------------------------
 
 

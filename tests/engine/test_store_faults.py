@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -266,6 +267,28 @@ def test_a_file_that_another_program_locks_at_the_start_is_one_clear_error(
         with pytest.raises(StoreUnavailableError, match="database is locked"):
             router_on(f"sqlite:///{path}")
     router_on(f"sqlite:///{path}").close()
+
+
+def test_who_waits_for_another_writer_begins_right_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, looks = tmp_path / "log.db", 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert seconds <= 0.002  # not the tenth of a second that SQLite's own patience ends with
+        if looks == 200:
+            other.rollback()
+
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+        closing(SqlStore(f"sqlite:///{path}")) as store,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(engines, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        store.forget_workers(["nobody"])
+        assert looks == 200
+        with store.writing() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000  # for all else
 
 
 # -- servers -----------------------------------------------------------------------------------------------------------
