@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from mixllm_engine.errors import UnknownDecisionError
 from mixllm_engine.store import schema
 from mixllm_engine.store.base import Judged, unknown_decision
-from mixllm_engine.store.engines import wait_to_append
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.statements import Statements, statements_for
+from mixllm_engine.store.transactions import wait_to_append
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome, Score
 
 _OUTCOME_FIELDS: Final = tuple(Outcome.__dataclass_fields__)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from mixllm_engine.errors import StoreError
 from mixllm_engine.store import schema
-from mixllm_engine.store.engines import wait_to_prepare
+from mixllm_engine.store.transactions import Transactions, wait_to_prepare
 
 # What leads from a version to the next, besides tables that are new. All of it is one transaction.
 _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
@@ -29,13 +29,13 @@ _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
 }
 
 
-def prepare(engine: sa.Engine, name: str) -> None:
+def prepare(transactions: Transactions, name: str) -> None:
     """Make the tables, or bring those of an older version up to date; nothing is lost.
 
     Parameters
     ----------
-    engine : sqlalchemy.Engine
-        The database.
+    transactions : Transactions
+        Of the database.
     name : str
         How errors call it, without its password.
 
@@ -44,13 +44,14 @@ def prepare(engine: sa.Engine, name: str) -> None:
     StoreError
         If the database belongs to something else, or was written by a newer version.
     """
-    tables = set(sa.inspect(engine).get_table_names())
+    with transactions.asking() as connection:
+        tables = set(sa.inspect(connection).get_table_names())
     if tables and schema.meta.name not in tables:
         raise StoreError(
             f"{name} is a database of something else (tables {', '.join(sorted(tables)[:5])}); "
             "give MixLLM a file, a database or a schema of its own"
         )
-    with engine.begin() as connection:
+    with transactions.writing() as connection:
         wait_to_prepare(connection)
         schema.metadata.create_all(connection)
         known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}

@@ -23,7 +23,7 @@ from mixllm_engine.errors import StoreError, StoreUnavailableError, UnknownDecis
 from mixllm_engine.store import schema
 from mixllm_engine.store.appending import append
 from mixllm_engine.store.base import DecisionRecord, Fold, Pruned, StoredState, Surplus, WorkerRow
-from mixllm_engine.store.engines import asking, at_one_moment, make_engine, reading, shown
+from mixllm_engine.store.engines import make_engine, shown
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.forking import Connections
 from mixllm_engine.store.journal import Journal
@@ -31,6 +31,7 @@ from mixllm_engine.store.preparing import prepare
 from mixllm_engine.store.pruning import forget_prompts, lock_states, prune, put_state
 from mixllm_engine.store.reading import Reading, present_state
 from mixllm_engine.store.statements import statements_for
+from mixllm_engine.store.transactions import Transactions
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome
 
 # What the statement or its values are to blame for: the same would fail again.
@@ -62,14 +63,14 @@ class SqlStore(Reading):
         self.config = config or StorageConfig()
         self._engine = make_engine(url)
         weakref.finalize(self, self._engine.dispose)  # for stores that nobody closes
-        self._reader, self._asker = reading(self._engine), asking(self._engine)
+        self._transactions = Transactions(self._engine)
         self._connections = Connections(self._engine)
         self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
         self._given_up = OrderedDict[str, None]()  # the latest decisions that found no room
         try:
             with self._guarded():
-                prepare(self._engine, self._name)
+                prepare(self._transactions, self._name)
         except StoreError:
             self.close()
             raise
@@ -100,25 +101,25 @@ class SqlStore(Reading):
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Begin a transaction; what it wrote is durable when it ends well, and undone when it does not."""
-        with self._guarded(), self._engine.begin() as connection:
+        with self._guarded(), self._transactions.writing() as connection:
             yield connection
 
     @contextmanager
     def reading_at_one_moment(self) -> Iterator[sa.Connection]:
         """Begin a transaction that sees nothing of what others write meanwhile, and does not hinder them."""
         self._journal.settle()
-        with self._guarded(), at_one_moment(self._engine).connect() as connection:
+        with self._guarded(), self._transactions.at_one_moment() as connection:
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         self._journal.settle()
-        with self._guarded(), self._reader.connect() as connection:
+        with self._guarded(), self._transactions.reading() as connection:
             yield connection
 
     @contextmanager
     def _asking(self) -> Iterator[sa.Connection]:
-        with self._guarded(), self._asker.connect() as connection:
+        with self._guarded(), self._transactions.asking() as connection:
             yield connection
 
     # -- writing -----------------------------------------------------------------------------------------------------

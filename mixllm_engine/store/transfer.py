@@ -23,9 +23,9 @@ import sqlalchemy as sa
 from mixllm_engine.errors import StoreError
 from mixllm_engine.store import schema
 from mixllm_engine.store.base import Store
-from mixllm_engine.store.engines import wait_to_prepare
 from mixllm_engine.store.files import replacing
 from mixllm_engine.store.sql import SqlStore
+from mixllm_engine.store.transactions import wait_to_prepare
 from mixllm_engine.types import Outcome, Score
 
 _FORMAT: Final = "mixllm-log"

@@ -25,7 +25,7 @@ from sqlalchemy import event
 
 from mixllm_engine import Outcome, Router, StoreError, StoreUnavailableError, UnknownDecisionError, following
 from mixllm_engine.config import FeatureConfig, RouterConfig, StorageConfig
-from mixllm_engine.store import engines, journal, open_store
+from mixllm_engine.store import engines, journal, open_store, transactions
 from mixllm_engine.store.sql import SqlStore
 from mixllm_engine.store.transfer import export_log
 from mixllm_engine.testing import tiny_router
@@ -154,7 +154,7 @@ class Full(Pragma):
 
 @pytest.fixture(params=[Stopped, Locked, ReadOnly, Full])
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
-    monkeypatch.setattr(engines, "_BUSY_S", 0.3)
+    monkeypatch.setattr(engines, "BUSY_S", 0.3)
     if request.param is not Stopped:
         yield request.param(f"sqlite:///{tmp_path / 'log.db'}")
         return
@@ -259,7 +259,7 @@ def test_a_database_that_is_gone_at_the_start_is_one_clear_error(server: postgre
 def test_a_file_that_another_program_locks_at_the_start_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "_BUSY_S", 0.1)
+    monkeypatch.setattr(engines, "BUSY_S", 0.1)
     path = tmp_path / "log.db"
     open_store(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -284,7 +284,7 @@ def test_who_waits_for_another_writer_begins_right_after_it(tmp_path: Path, monk
         closing(SqlStore(f"sqlite:///{path}")) as store,
     ):
         other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr(engines, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        monkeypatch.setattr(transactions, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         store.forget_workers(["nobody"])
         assert looks == 200
         with store.writing() as connection:
@@ -455,7 +455,7 @@ import sqlalchemy as sa
 from mixllm_engine.store import engines, open_store
 from mixllm_engine.types import Label
 from tests.engine.test_store import record
-engines._BUSY_S = 2.0
+engines.BUSY_S = 2.0
 store = open_store(sys.argv[1])
 store.add_decision(record("d"))
 parent, inside = os.getpid(), threading.Event()
