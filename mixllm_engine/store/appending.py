@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from mixllm_engine.errors import UnknownDecisionError
 from mixllm_engine.store import schema
 from mixllm_engine.store.base import Judged, unknown_decision
+from mixllm_engine.store.engines import compact_json
 from mixllm_engine.store.entries import Entry, NewDecision, NewFeedback, NewLinks, NewOutcome, Result
 from mixllm_engine.store.statements import Statements, statements_for
 from mixllm_engine.store.transactions import wait_to_append
@@ -49,7 +50,7 @@ def append(connection: sa.Connection, entries: Sequence[Entry], *, again: bool =
     """
     if not entries:
         return []
-    prepared = statements_for(connection.dialect.name)
+    prepared = statements_for(connection.dialect)
     _add_decisions(connection, prepared, [entry for entry in entries if isinstance(entry, NewDecision)])
     answered_by = _answered_by(connection, prepared, entries)
     results: list[Result] = [
@@ -81,14 +82,14 @@ def _unknown(decision_id: str) -> UnknownDecisionError:
 def _add_decisions(connection: sa.Connection, prepared: Statements, entries: Sequence[NewDecision]) -> None:
     if not entries:
         return
-    connection.execute(prepared.add_decision, [_decision_row(entry) for entry in entries])
+    prepared.add_decision.add(connection, [_decision_row(entry) for entry in entries])
     prompts = [
         {"decision_id": entry.record.decision.decision_id, "text": entry.record.prompt}
         for entry in entries
         if entry.record.prompt is not None
     ]
     if prompts:
-        connection.execute(prepared.add_prompt, prompts)
+        prepared.add_prompt.add(connection, prompts)
 
 
 def _decision_row(entry: NewDecision) -> dict[str, Any]:
@@ -107,10 +108,13 @@ def _decision_row(entry: NewDecision) -> dict[str, Any]:
         "uncertainty_weight": decision.uncertainty_weight,
         "penalty_weight": decision.penalty_weight,
         "prompt_tokens": record.prompt_tokens,
-        "ranking": list(decision.ranking),
-        "scores": {
-            name: dict(zip(_SCORE_FIELDS, _SCORE_VALUES(score), strict=True)) for name, score in decision.scores.items()
-        },
+        "ranking": compact_json(decision.ranking),
+        "scores": compact_json(
+            {
+                name: dict(zip(_SCORE_FIELDS, _SCORE_VALUES(score), strict=True))
+                for name, score in decision.scores.items()
+            }
+        ),
         "embedding": record.embedding.tobytes(),
     }
 
@@ -141,7 +145,7 @@ def _add_links(connection: sa.Connection, prepared: Statements, entries: Sequenc
     links = sorted({(name, entry.decision_id) for entry in entries for name in entry.names})
     if links:
         rows = [{"name": name, "decision_id": decision_id} for name, decision_id in links]
-        connection.execute(prepared.add_link, rows)
+        prepared.add_link.add(connection, rows)
 
 
 def _missing(connection: sa.Connection, entries: Sequence[NewOutcome]) -> list[NewOutcome]:
@@ -166,7 +170,7 @@ def _add_outcomes(
         }
         for entry in entries
     ]
-    connection.execute(prepared.add_outcome, rows)
+    prepared.add_outcome.add(connection, rows)
     answered_by |= {entry.decision_id: entry.outcome.candidate for entry in entries if entry.outcome.error is None}
 
 
@@ -204,9 +208,9 @@ def _add_feedback(
         latest.append(said)
         changes.append({**said, "candidate": known.candidate, **log})
     if changes:
-        connection.execute(prepared.put_feedback, latest)
+        prepared.put_feedback.add(connection, latest)
         wait_to_append(connection, schema.feedback_log)
-        connection.execute(prepared.add_label_change, changes)
+        prepared.add_label_change.add(connection, changes)
     return receipts
 
 
@@ -222,4 +226,4 @@ def _judged(connection: sa.Connection, prepared: Statements, decision_ids: Itera
 def _count(connection: sa.Connection, prepared: Statements, counted: Counter[str]) -> None:
     rows = [{"name": name, "value": number} for name, number in sorted(counted.items()) if number]
     if rows:
-        connection.execute(prepared.count, rows)
+        prepared.count.add(connection, rows)

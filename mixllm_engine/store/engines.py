@@ -18,6 +18,8 @@ from mixllm_engine.redaction import is_secret
 
 # How long a worker waits for another one: for SQLite's file, or for a lock on PostgreSQL.
 BUSY_S: Final = 30.0
+# `json.dumps` would make an encoder each time.
+compact_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 # A server whose machine is gone does not say so.
 _PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": int(BUSY_S * 1000)}
 # A connection that was used so lately is taken to be alive.
@@ -38,7 +40,7 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
     StoreError
         If the URL is none, or of a database on which the promises were never proved.
     """
-    settings: dict[str, Any] = {"json_serializer": _compact_json, "hide_parameters": True}
+    settings: dict[str, Any] = {"json_serializer": compact_json, "hide_parameters": True}
     try:
         url = _url(where)
         backend = url.get_backend_name()
@@ -134,7 +136,3 @@ def _check(connection: Any, record: Any, _proxy: Any) -> None:
         connection.rollback()
     except connection.OperationalError as error:
         raise exc.DisconnectionError from error
-
-
-def _compact_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -119,4 +119,4 @@ def _tally(
         {"encoder": encoder, "candidate": candidate, "name": name, "value": value}
         for (candidate, name), value in sorted(counted.items())
     ]
-    connection.execute(statements_for(connection.dialect.name).tally, rows)
+    statements_for(connection.dialect).tally.add(connection, rows)

@@ -202,7 +202,7 @@ class SqlStore(Reading):
         """Keep a worker's row in place of its older one, and return those of all others."""
         table = schema.workers
         with self.writing() as connection:
-            connection.execute(statements_for(connection.dialect.name).put_worker, asdict(own))
+            statements_for(connection.dialect).put_worker.add(connection, [asdict(own)])
             rows = connection.execute(sa.select(table).where(table.c.name != own.name)).all()
         return [WorkerRow(**row._mapping) for row in rows]
 
