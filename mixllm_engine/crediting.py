@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from mixllm_engine import observing
@@ -23,7 +23,8 @@ Reference = str | UUID | Decision
 
 _MESSAGE_PREFIX: Final = "mixllm-"
 DECISION_ID: Final = re.compile("[0-9a-f]{32}")
-_DISCOUNT: Final = 0.5
+# What a decision weighs beside the one after it.
+_RATES: Final[Mapping[str, float]] = {"last": 0.0, "all": 1.0, "discounted": 0.5}
 # What has room in a store.
 _LONGEST_KEY: Final = 128
 _LONGEST_NAME: Final = 256
@@ -42,7 +43,10 @@ def led_to(store: Store, ref: Reference | Sequence[Reference]) -> list[str]:
             raise UnknownDecisionError(unknown_decision(name))
         decision_id = name.removeprefix(_MESSAGE_PREFIX)
         return [decision_id] if DECISION_ID.fullmatch(decision_id) else list(store.linked(name)) or [name]
-    refs = list(ref) if isinstance(ref, Iterable) else [None]
+    try:
+        refs: list[Any] = list(ref)
+    except TypeError:  # also by what only seems to be a list, such as an array of no dimension
+        refs = [None]
     if not all(isinstance(one, str | UUID | Decision) for one in refs):
         raise FeedbackError(f"{repr(ref)[:80]} is no decision, id, name or list of these: take them from answers")
     return list(dict.fromkeys(found for one in refs for found in led_to(store, one)))
@@ -63,10 +67,9 @@ def shares(decisions: int, credit: Credit) -> list[float]:
     >>> shares(3, "discounted"), shares(3, "last")
     ([0.25, 0.5, 1.0], [0.0, 0.0, 1.0])
     """
-    if not isinstance(credit, str) or credit not in get_args(Credit):
-        raise FeedbackError(f"credit={credit!r} is none of {', '.join(map(repr, get_args(Credit)))}")
-    rate = {"last": 0.0, "all": 1.0, "discounted": _DISCOUNT}[credit]
-    return [rate**later for later in reversed(range(decisions))]
+    if not isinstance(credit, str) or credit not in _RATES:
+        raise FeedbackError(f"credit={credit!r} is none of {', '.join(map(repr, _RATES))}")
+    return [_RATES[credit] ** later for later in reversed(range(decisions))]
 
 
 def give(
@@ -159,5 +162,5 @@ class Credited:
         """
         receipt = give(self._store, ref, key, check_label(reward, weight), credit, self._clock())
         observing.credited(receipt)
-        self._follower.try_to_catch_up()  # if not now, then later: it is durable already
+        self._follower.try_to_bring_in()  # if not now, then later: it is durable already
         return receipt

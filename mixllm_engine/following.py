@@ -75,9 +75,11 @@ class Follower:
         self.turn = threading.RLock()  # taken before the router's, never while it is held
         self._begun = 0  # how often the log was read ...
         self._ended_well = 0  # ... and which of these readings was the latest that succeeded
+        self._brought_in = 0  # how much this process had written when that began
         self._thread: threading.Thread | None = None
         self._late = False  # whether the log can't be read now, or only slowly
         self._progress = threading.Condition()
+        self._awaited = list[Callable[[], bool]]()  # what threads wait for: each says whether it has come
         self._wake = threading.Event()
         finalize(self, self._wake.set).atexit = False  # ends the thread of a follower that nobody stopped
 
@@ -102,10 +104,11 @@ class Follower:
             if self._ended_well > asked:  # another thread has begun, and succeeded, since this one asked
                 return 0
             self._begun += 1
+            written = self._store.written
             folded = self._read(self.learner)
             if self._gate is not None:
                 self._read_for(self._gate)
-            self._ended_well = self._begun
+            self._ended_well, self._brought_in = self._begun, written
             self._tell()
             return folded
 
@@ -162,16 +165,26 @@ class Follower:
 
     def try_to_catch_up(self) -> None:
         """Do as `catch_up` does; what can't be read now, or takes its time, is brought in by the next attempt."""
+        asked = self._begun
+        self._attempt(lambda: self._ended_well > asked)
+
+    def try_to_bring_in(self) -> None:
+        """Bring in what this process has written by now, as `try_to_catch_up` does; it may be under way already."""
+        written = self._store.written
+        self._attempt(lambda: self._brought_in >= written)
+
+    def _attempt(self, done: Callable[[], bool]) -> None:
         if not self._in_background():
             self._try(self.catch_up)
             return
         with self._progress:
-            asked = self._begun
-            self._wake.set()
-            if self._late:
+            if done():
                 return
-            if not self._progress.wait_for(lambda: self._late or self._ended_well > asked, _PATIENCE_S):
+            self._awaited.append(done)
+            self._wake.set()
+            if not self._progress.wait_for(lambda: self._late or done(), _PATIENCE_S):
                 self._late = True
+            self._awaited.remove(done)
 
     def look(self, now: float) -> None:
         """See to it that the log is read every so often; called before each decision.
@@ -223,6 +236,12 @@ class Follower:
             self._thread = threading.Thread(target=_follow, args=arguments, name="mixllm-follower", daemon=True)
             self._thread.start()
 
+    def _work(self, *, due: bool) -> None:
+        if due:
+            self._try(self.keep_up)
+        elif self._late or any(not done() for done in list(self._awaited)):
+            self._try(self.catch_up)
+
     def _try(self, work: Callable[[], int]) -> None:
         try:
             work()
@@ -249,7 +268,7 @@ def _follow(follower: ref[Follower], wake: threading.Event, interval_s: float) -
         if known is None or known._stopped:
             return
         due = time.monotonic() >= due_s
-        known._try(known.keep_up if due else known.catch_up)
+        known._work(due=due)
         if due:
             due_s = time.monotonic() + interval_s
         del known

@@ -202,7 +202,7 @@ class Router(Credited):
             self._calls.brought(outcome, now)
             if outcome.error is None:
                 self._maker.sessions.answered(decision_id, outcome.candidate)
-        self._follower.try_to_catch_up()
+        self._follower.try_to_bring_in()
 
     # -- learning ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -210,23 +210,29 @@ class ScoreTable(Mapping[str, Score]):
 
     def __getitem__(self, name: str) -> Score:
         """Return one candidate's score."""
-        position = self._pool.index[name]
+        return Score(**self._record(self._pool.index[name]))
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return all scores as plain mappings of their fields, for who writes them down."""
+        return {name: self._record(position) for position, name in enumerate(self._pool.names)}
+
+    def _record(self, position: int) -> dict[str, Any]:
         numbers = self._numbers[position :: len(self._pool)].tolist()
         quality, response_tokens, cost_usd, uncertainty, trade, penalty, total = numbers
-        return Score(
-            quality=quality,
-            response_tokens=response_tokens,
-            cost_usd=cost_usd,
-            uncertainty=uncertainty,
-            waiting_s=float(self._waiting_s[position]),
-            trade=trade,
-            penalty=penalty,
-            total=total,
-            feedback=0.0 if self._feedback is None else float(self._feedback[position]),
-            optimism=0.0 if self._optimism is None else float(self._optimism[position]),
-            eligible=position not in self._reasons,
-            reason=self._reasons.get(position, ""),
-        )
+        return {
+            "quality": quality,
+            "response_tokens": response_tokens,
+            "cost_usd": cost_usd,
+            "uncertainty": uncertainty,
+            "waiting_s": float(self._waiting_s[position]),
+            "trade": trade,
+            "penalty": penalty,
+            "total": total,
+            "feedback": 0.0 if self._feedback is None else float(self._feedback[position]),
+            "optimism": 0.0 if self._optimism is None else float(self._optimism[position]),
+            "eligible": position not in self._reasons,
+            "reason": self._reasons.get(position, ""),
+        }
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order of the pool."""

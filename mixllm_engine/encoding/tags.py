@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mixllm_engine.encoding._tag_names import Tags, near_duplicates, normalise_tag, plurals, renamed, tag_counts
 from mixllm_engine.encoding.encoder import Encoder
@@ -218,7 +219,10 @@ def tidy(
 def _labels(row: int, value: object) -> Tags:
     if value is None or (isinstance(value, float) and value != value):
         return ()
-    items: list[Any] = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    items: list[Any] = [value]
+    if not isinstance(value, str):
+        with suppress(TypeError):  # also by what only seems to be a list, such as an array of no dimension
+            items = list(cast(Iterable[Any], value))
     if not all(isinstance(item, str) for item in items):
         raise TableError(f"row {row}: a label is a string or a list of strings, got {value!r}")
     return tuple(dict.fromkeys(item.strip() for item in items if item.strip()))

@@ -91,11 +91,16 @@ class DriftTest:
         self._count += 1.0
         self._squares += residual * residual
 
+    @property
+    def alerts(self) -> bool:
+        """Whether the level has shifted."""
+        return self._up.statistic > self.threshold or self._down.statistic > self.threshold
+
     def alert(self) -> dict[str, float] | None:
         """Return the shift, as mean residual since it began, and how many labels ago that was; or ``None``."""
-        side = max(self._up, self._down, key=lambda one: one.statistic)
-        if side.statistic <= self.threshold:
+        if not self.alerts:
             return None
+        side = self._up if self._up.statistic >= self._down.statistic else self._down
         return {"shift": side.residuals / side.labels, "labels": int(side.labels)}
 
     def numbers(self) -> Vector:
@@ -142,9 +147,9 @@ class DriftTests:
         test = self._tests.get(name)
         if test is None:
             test = self._tests[name] = DriftTest(self.threshold)
-        stood = test.alert() is not None
+        stood = test.alerts
         test.add(residual)
-        return not stood and test.alert() is not None
+        return test.alerts and not stood
 
     def alerts(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """Return the alerts that stand for some candidates: ``candidate``, ``shift`` and ``labels`` since it began."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from mixllm_engine.decision.score import ScoreTable
 from mixllm_engine.errors import UnknownDecisionError
 from mixllm_engine.store import schema
 from mixllm_engine.store.base import Judged, unknown_decision
@@ -24,10 +26,8 @@ from mixllm_engine.store.transactions import wait_to_append
 from mixllm_engine.types import FeedbackReceipt, Label, Outcome, Score
 
 _OUTCOME_FIELDS: Final = tuple(Outcome.__dataclass_fields__)
-_SCORE_FIELDS: Final = tuple(Score.__dataclass_fields__)
-# `asdict` would copy what can't change, and a decision has a score for each candidate.
+# `asdict` would copy what can't change.
 _OUTCOME_VALUES: Final[Callable[[Outcome], tuple[Any, ...]]] = operator.attrgetter(*_OUTCOME_FIELDS)
-_SCORE_VALUES: Final[Callable[[Score], tuple[Any, ...]]] = operator.attrgetter(*_SCORE_FIELDS)
 
 
 def append(connection: sa.Connection, entries: Sequence[Entry], *, again: bool = False) -> list[Result]:
@@ -109,14 +109,15 @@ def _decision_row(entry: NewDecision) -> dict[str, Any]:
         "penalty_weight": decision.penalty_weight,
         "prompt_tokens": record.prompt_tokens,
         "ranking": compact_json(decision.ranking),
-        "scores": compact_json(
-            {
-                name: dict(zip(_SCORE_FIELDS, _SCORE_VALUES(score), strict=True))
-                for name, score in decision.scores.items()
-            }
-        ),
+        "scores": compact_json(_records(decision.scores)),
         "embedding": record.embedding.tobytes(),
     }
+
+
+def _records(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    if isinstance(scores, ScoreTable):
+        return scores.records()
+    return {name: asdict(score) for name, score in scores.items()}
 
 
 def _answered_by(connection: sa.Connection, prepared: Statements, entries: Sequence[Entry]) -> dict[str, str]:

@@ -158,6 +158,11 @@ class Store(Protocol):
         ...
 
     @property
+    def written(self) -> int:
+        """Grows whenever this process has written something to learn from, before whoever gave it is told so."""
+        ...
+
+    @property
     def unwritten(self) -> int:
         """Number of entries that wait to be written."""
         ...
@@ -303,7 +308,7 @@ class Judged:
         if self.given.get(key) == new:
             status = "duplicate"
         before = self.label
-        value, weight = _together({**self.given, key: new}.values())
+        value, weight = _together({**self.given, key: new}.values()) if self.given else (new.value, new.weight)
         # What was learned at some weight keeps it: older labels may since have faded, and can't be taken away in full.
         after = Label(value, max(weight, before.weight if before else 0.0))
         if status != "duplicate":

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakSet
@@ -44,13 +43,17 @@ class _Waiting:
     entry: Entry
     lasting: bool
     watched: bool
-    told: Future[Result] = field(default_factory=lambda: Future[Result]())
+    result: Result = None
+    told: threading.Lock = field(default_factory=threading.Lock)  # is free when the result is there
     tried: bool = False
+
+    def __post_init__(self) -> None:
+        self.told.acquire()
 
     def tell(self, result: Result) -> None:
         if self.watched:
-            self.watched = False
-            self.told.set_result(result)
+            self.watched, self.result = False, result
+            self.told.release()
 
 
 class Journal:
@@ -192,18 +195,15 @@ class Journal:
         return True
 
     def _result(self, waiting: _Waiting) -> Result:
-        try:
-            result = waiting.told.result(_PATIENCE_S if waiting.lasting else _LONGEST_S)
-        except TimeoutError:
+        if not waiting.told.acquire(timeout=_PATIENCE_S if waiting.lasting else _LONGEST_S):
             with self._changed:
                 if waiting.watched:
                     self._slow = True
                     self._let_go = self._done + self.waiting
                     waiting.tell(None if waiting.lasting else self._late(waiting))
-            result = waiting.told.result()
-        if isinstance(result, Exception):
-            raise result
-        return result
+        if isinstance(waiting.result, Exception):
+            raise waiting.result
+        return waiting.result
 
     def _late(self, waiting: _Waiting) -> StoreUnavailableError:
         try:

@@ -41,7 +41,7 @@ class MemoryStore:
 
     def __init__(self, capacity: int = 20_000) -> None:
         self.identity = secrets.token_hex(16)
-        self.shared, self.unwritten, self.lost = False, 0, 0
+        self.shared, self.written, self.unwritten, self.lost = False, 0, 0, 0
         self.capacity = capacity
         self._lock = threading.Lock()
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
@@ -60,7 +60,9 @@ class MemoryStore:
 
     def add_decision(self, record: DecisionRecord) -> None:
         """Keep a decision, but no prompt."""
-        record, decision = replace(record, prompt=None), record.decision
+        if record.prompt is not None:
+            record = replace(record, prompt=None)
+        decision = record.decision
         with self._lock:
             self._decisions[decision.decision_id] = record
             self._counts["decisions"] += 1

@@ -67,6 +67,7 @@ class SqlStore(Reading):
         self._connections = Connections(self._engine)
         self._name = repr(shown(self._engine.url))
         self._journal = Journal(self._append, self.config.queue)
+        self.written = 0
         self._given_up = OrderedDict[str, None]()  # the latest decisions that found no room
         try:
             with self._guarded():
@@ -125,6 +126,12 @@ class SqlStore(Reading):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _append(self, entries: Sequence[Entry], again: bool) -> Sequence[Result]:
+        results = self._appended(entries, again)
+        if any(isinstance(entry, NewFeedback | NewOutcome) for entry in entries):
+            self.written += 1
+        return results
+
+    def _appended(self, entries: Sequence[Entry], again: bool) -> Sequence[Result]:
         try:
             with self.writing() as connection:
                 return append(connection, entries, again=again)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from mixllm_engine import FeedbackError, Router, UnknownDecisionError, track_decisions
-from mixllm_engine.crediting import Credit
+from mixllm_engine.crediting import Credit, Reference
 from mixllm_engine.testing import tiny_router
 
 
@@ -78,6 +79,9 @@ def test_bad_references_weights_and_shares_are_clear_errors(router: Router) -> N
         tracked.feedback(1.0)
     with pytest.raises(FeedbackError, match="no decision was given"):
         router.feedback([], 1.0)
+    for ref in (None, 1.0, [None], np.array(1.0)):  # the last one says that it can be iterated over
+        with pytest.raises(FeedbackError, match="is no decision, id, name or list of these"):
+            router.feedback(cast(Reference, ref), 1.0)
     for weight in (0.0, -1, 1.5, float("nan"), True, "much"):
         with pytest.raises(FeedbackError, match=r"weight=.* must be a number in \(0, 1\]"):
             router.feedback(decision, 1.0, weight=cast(float, weight))

@@ -133,7 +133,7 @@ def test_labels_by_a_person() -> None:
     assert tags_from_column(values) == (
         ("law",), ("algebra", "proof"), (), (), (), (), ("a", "b"), ("x, y",),
     )  # fmt: skip
-    for wrong in (3, [3], ["a", None], {"a": 1}.values()):
+    for wrong in (3, [3], ["a", None], {"a": 1}.values(), np.array(3)):
         with pytest.raises(TableError, match="row 1: a label is a string or a list of strings"):
             tags_from_column(["fine", wrong])
 

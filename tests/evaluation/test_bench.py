@@ -427,14 +427,14 @@ def test_all_threads_have_a_share_of_the_pairs_except_for_what_is_alone() -> Non
 def test_every_store_keeps_what_is_decided_and_said() -> None:
     with postgres.postgres_server() as server:
         url = server.render_as_string(hide_password=False)
-        rows = storing.stored_pairs(storing.Sizes(threads=(1, 16), blocks=1, pairs=16), url)
+        rows = storing.stored_pairs(storing.Sizes(threads=(1, 128), blocks=1, pairs=128), url)
         schemas = sa.inspect(sa.create_engine(server, poolclass=sa.NullPool)).get_schema_names()
     assert all(row.best and row.best > 0 for row in rows)
     with_budget = {(row.system, row.setting, str(row.budget)) for row in rows if row.budget}
     assert with_budget == {
         ("MixLLM in memory", "1 thread", "best >= 4000"),
-        ("MixLLM on SQLite", "16 threads", "best >= 1000"),
-        ("MixLLM on PostgreSQL", "16 threads", "best >= 300"),
+        ("MixLLM on SQLite", "128 threads", "best >= 1000"),
+        ("MixLLM on PostgreSQL", "128 threads", "best >= 300"),
     }
     assert not [name for name in schemas if name.startswith("mixllm_bench_")]
 

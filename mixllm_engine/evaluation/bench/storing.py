@@ -36,7 +36,7 @@ _SQLITE: Final = "MixLLM on SQLite"
 _POSTGRESQL: Final = "MixLLM on PostgreSQL"
 _COMMITS: Final = "SQLite alone"
 # Pairs a second, and the number of threads that it is about: who waits for a disk, waits together.
-_BUDGETS: Final = {_MEMORY: (1, 4000.0), _SQLITE: (16, 1000.0), _POSTGRESQL: (16, 300.0)}
+_BUDGETS: Final = {_MEMORY: (1, 4000.0), _SQLITE: (128, 1000.0), _POSTGRESQL: (128, 300.0)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ FULL: Final = Sizes(
     words=(20, 200),
     decisions=Effort(blocks=20, calls=50, warm_up=50, most_s=1.5),
     texts=Effort(blocks=20, calls=10, warm_up=10, most_s=3.0),
-    stores=StoringSizes(threads=(1, 16, 32), blocks=3, pairs=400),
+    stores=StoringSizes(threads=(1, 16, 128), blocks=3, pairs=1000),
     imports=5,
 )
 QUICK: Final = Sizes(
@@ -84,7 +84,7 @@ QUICK: Final = Sizes(
     words=(20,),
     decisions=Effort(blocks=2, calls=20, warm_up=10, most_s=0.2),
     texts=Effort(blocks=2, calls=5, warm_up=2, most_s=0.5),
-    stores=StoringSizes(threads=(1, 16), blocks=1, pairs=32),
+    stores=StoringSizes(threads=(1, 128), blocks=1, pairs=128),
     imports=1,
 )
 
