@@ -1,4 +1,4 @@
-"""What a worker has said itself it knows as soon as it is told that it is kept, whoever else says something meanwhile."""
+"""What a worker has said itself it knows as soon as it is told that it is kept, whatever the others say meanwhile."""
 
 from __future__ import annotations
 
