@@ -182,9 +182,11 @@ class Follower:
                 return
             self._awaited.append(done)
             self._wake.set()
-            if not self._progress.wait_for(lambda: self._late or done(), _PATIENCE_S):
-                self._late = True
-            self._awaited.remove(done)
+            try:
+                if not self._progress.wait_for(lambda: self._late or done(), _PATIENCE_S):
+                    self._late = True
+            finally:
+                self._awaited.remove(done)
 
     def look(self, now: float) -> None:
         """See to it that the log is read every so often; called before each decision.
