@@ -14,7 +14,7 @@ from langchain_mixllm import ChatMixLLM
 from mixllm_engine.config import ExplorationConfig, FeatureConfig, RouterConfig
 from mixllm_engine.store.entries import Entry, Result
 from mixllm_engine.store.sql import SqlStore
-from mixllm_engine.testing import Failure, ScriptedServer, tiny_router
+from mixllm_engine.testing import Failure, Reply, ScriptedServer, tiny_router
 
 WRITE_S = 0.5
 
@@ -34,9 +34,13 @@ async def test_the_event_loop_goes_on_while_the_database_is_slow(
     config = RouterConfig(
         features=FeatureConfig(domains="none"), exploration=ExplorationConfig(rate=0.0, pulls=0, optimism=0.0)
     )
+    with tiny_router(api_base=server.base_url, config=config) as another:  # some things take long the first time
+        server.script("cheap", Failure(status=500))
+        await ChatMixLLM(router=another, budget="very_low").ainvoke("What does LiteLLM build when a call fails?")
+        server.script("cheap", Reply())
     with tiny_router(api_base=server.base_url, store=tmp_path / "log.db", config=config) as router:
         llm = ChatMixLLM(router=router, budget="very_low")
-        await llm.ainvoke("What takes long the first time, such as imports?")
+        await llm.ainvoke("What is imported?")
         assert [chunk async for chunk in llm.astream("And in parts?")]
         store = router._store
         assert isinstance(store, SqlStore)
