@@ -33,6 +33,7 @@ _PACKAGED = Path(__file__).parent / "packaged"
 _FILE: Final = "general_map.safetensors"
 _STORED_COMPONENTS: Final = 64
 _MOST: Final = 1e100  # in a map that is stored
+_LEAST_EXPONENT: Final = -700.0  # exp() of less is 0, or nearly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,20 @@ class FeatureMap:
         return rows.T  # each direction lies in one piece of memory
 
     @cached_property
+    def _highest(self) -> float:
+        """The highest exponent that an embedding of unit norm can have."""
+        return float((self.bias + np.linalg.norm(self.domains, axis=1)).max(initial=0.0))
+
+    @cached_property
+    def _steep(self) -> bool:
+        """Whether all exponents of an embedding can lie so far below the highest that exp() makes them 0."""
+        largest_at_least = (self.bias - np.linalg.norm(self.domains, axis=1)).max(initial=-np.inf)
+        return bool(largest_at_least - self._highest < _LEAST_EXPONENT)
+
+    @cached_property
     def _origin(self) -> Vector:
-        """What is subtracted: -1, the highest exponent there can be, lest exp() overflows, and the projected mean."""
-        highest = (np.linalg.norm(self.domains, axis=1) + self.bias).max(initial=0.0)
-        return np.concatenate([[-1.0], highest - self.bias, self.mean @ self.components])
+        """What is subtracted: -1, the highest exponent, lest exp() overflows, and the projected mean."""
+        return np.concatenate([[-1.0], self._highest - self.bias, self.mean @ self.components])
 
     @cached_property
     def _ones(self) -> Vector:
@@ -90,6 +101,8 @@ class FeatureMap:
         contexts: Matrix = embeddings.dot(self._directions) - self._origin
         if len(self.domains):
             shares = contexts.T[1 : len(self.domains) + 1]
+            if self._steep:  # no map that was learned from text; a maximum costs more than all the rest
+                shares -= shares.max(axis=0)
             np.exp(shares, out=shares)  # of at most 0
             shares /= self._ones.dot(shares)  # their sum, in a third of the time of `sum`
         return contexts

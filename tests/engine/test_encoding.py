@@ -185,6 +185,20 @@ def test_features_have_their_shape_for_any_number_of_rows(
         assert np.allclose(context[:, 1 : 1 + count].sum(axis=1), 1.0)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 30.0, 300.0, 400.0, 1e4, 1e90]), st.integers(1, 5))
+def test_posteriors_are_those_of_the_definition_however_steep_the_map(seed: int, scale: float, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(6, 8))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    domains, bias = scale * rng.normal(size=(count, 8)), scale * rng.normal(size=count)
+    features = FeatureMap(mean=np.zeros(8), components=np.empty((8, 0)), domains=domains, bias=bias)
+    exponents = embeddings @ domains.T + bias
+    shares = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+    expected = shares / shares.sum(axis=1, keepdims=True)
+    assert np.allclose(features(embeddings)[:, 1:], expected)
+    assert np.allclose(features(embeddings[0])[1:], expected[0])
+
+
 def test_queries_are_encoded_once_and_an_embedding_is_as_good_as_its_text() -> None:
     class Counting(HashingEncoder):
         calls = 0
