@@ -40,6 +40,8 @@ SPEND_SHARE: Mapping[BudgetWord, float] = {
 }
 
 _GRID = np.logspace(-4, 4, 97)
+# Means of the same costs differ in their last digits by the order of additions.
+_ROUNDING = 1.0 + 1e-9
 _LONGEST_S = 1e12  # longer waits are as long for everybody, and products of them may overflow
 
 
@@ -83,7 +85,7 @@ class SpendCurve:
 
     def willingness_for(self, cost_usd: float) -> float:
         """Return the largest lambda whose mean cost stays within a number of dollars per query."""
-        within = int(np.searchsorted(self.cost_usd, cost_usd, side="right")) - 1
+        within = int(np.searchsorted(self.cost_usd, cost_usd * _ROUNDING, side="right")) - 1
         return float(self.willingness_to_pay[max(within, 0)])
 
 

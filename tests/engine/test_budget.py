@@ -60,6 +60,15 @@ def test_calibrated_words_spend_about_their_share_of_the_dearest() -> None:
         assert spent >= min(share, most) - 0.12
 
 
+def test_the_whole_of_the_dearest_may_be_spent_however_its_mean_is_rounded() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cost = rng.lognormal([-9.0, -5.0], 0.5, (2000, 2))
+        quality = rng.uniform([0.2, 0.85], [0.3, 0.95], (2000, 2))
+        curve = SpendCurve.measure(quality, cost, reference_cost_usd=float(cost[:, 1].mean()))
+        assert curve.by_word["very_high"] == curve.willingness_to_pay[-1]
+
+
 def test_a_dollar_budget_is_kept_on_average_over_an_open_stream() -> None:
     quality, cost = pool(6000)
     budgets, target = Budgets(), 0.003  # no calibration at all
