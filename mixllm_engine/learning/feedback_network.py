@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.errors import StateError
+from mixllm_engine.prediction.shared_rows import in_blocks
 from mixllm_engine.types import Label, Matrix, Vector
 
 HIDDEN: Final = 64
@@ -137,7 +138,8 @@ class FeedbackNetwork:
     def _refresh(self) -> None:
         known = [position for position, name in enumerate(self._names) if name in self._row]
         rows = [self._row[self._names[position]] for position in known]
-        self._attached: Matrix = np.zeros((len(self._names), HIDDEN + 1))  # whom the log has not named yet scores 0
+        # Whom the log has not named yet scores 0.
+        self._attached: Matrix = np.zeros((in_blocks(len(self._names)), HIDDEN + 1))
         self._attached[known] = self.output[rows]
         self.confidence: Vector = np.zeros(len(self._names))
         self.confidence[known] = _confidence(self.rewards[rows])
@@ -145,7 +147,7 @@ class FeedbackNetwork:
     def feedback(self, context: Vector) -> Vector:
         """Return kappa_l s_df_{n,l} of the attached candidates for one context (d,)."""
         scores: Vector = np.tanh(self._attached @ self._forward(context)[1])
-        return self.confidence * scores
+        return self.confidence * scores[: len(self._names)]
 
     def labels(self) -> list[tuple[float, float]]:
         """Return count and sum of the rewards, on their scale of [0, 1], of each attached candidate."""

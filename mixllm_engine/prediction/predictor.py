@@ -13,6 +13,7 @@ from mixllm_engine.config import PredictionConfig
 from mixllm_engine.prediction.heads import HeadBank, HeadStatistics
 from mixllm_engine.prediction.mlp import Networks
 from mixllm_engine.prediction.priors import prior_log_length, prior_quality
+from mixllm_engine.prediction.shared_rows import in_blocks
 from mixllm_engine.types import Label, Matrix, Vector
 
 # Log lengths are kept where exp() makes sense: one token to about three million.
@@ -85,13 +86,14 @@ class Predictor:
     def __init__(self, pool: Pool, dimension: int, config: PredictionConfig) -> None:
         self.pool = pool
         self.config = config
-        self._weights = np.empty((2 * len(pool), dimension))  # of both banks: those of quality first
+        # of both banks: those of quality first, and zeros behind
+        self._weights = np.zeros((in_blocks(2 * len(pool)), dimension))
         self._highest = np.repeat([1.0, _MAX_LOG_LENGTH], len(pool))
         size = (len(pool), dimension)
         quality, length = np.zeros(size), np.zeros(size)
         quality[:, 0] = [prior_quality(candidate) for candidate in pool.candidates]
         length[:, 0] = [prior_log_length(candidate) for candidate in pool.candidates]
-        of_quality, of_length = self._weights[: len(pool)], self._weights[len(pool) :]
+        of_quality, of_length = np.split(self._weights[: 2 * len(pool)], 2)
         strength = config.prior_strength
         self.quality = HeadBank(quality, shrinkage=config.quality_shrinkage, strength=strength, weights=of_quality)
         self.length = HeadBank(length, shrinkage=config.length_shrinkage, strength=strength, weights=of_length)
@@ -108,7 +110,7 @@ class Predictor:
         Shape (2 K,) for one context, (n, 2 K) for contexts of shape (n, d).
         """
         means: Matrix = contexts.dot(self._weights.T)  # on short vectors half the time of `@`
-        return means
+        return means[..., : 2 * len(self.pool)]
 
     def predict(self, context: Vector, prompt_tokens: float, input_price: Vector | None = None) -> Prediction:
         """Predict for one query.

@@ -17,6 +17,17 @@ from mixllm_engine.types import Matrix, Vector
 _BLOCK: Final = 4
 
 
+def in_blocks(rows: int) -> int:
+    """Return how many rows a matrix needs, so that those that are used are in whole blocks of BLAS.
+
+    Examples
+    --------
+    >>> in_blocks(6)
+    8
+    """
+    return -(-rows // _BLOCK) * _BLOCK
+
+
 class SharedRows:
     """One row for each candidate, all alike in the beginning.
 
@@ -59,8 +70,7 @@ class SharedRows:
 
     def dot(self, vector: Vector) -> Vector:
         """Return the product of every candidate's row with a vector of shape (p,), shape (K,)."""
-        blocks = -(-len(self._owners) // _BLOCK)
-        products: Vector = self._room[: blocks * _BLOCK].dot(vector).take(self._place)
+        products: Vector = self._room[: in_blocks(len(self._owners))].dot(vector).take(self._place)
         return products
 
     def own(self, position: int, row: Vector) -> None:

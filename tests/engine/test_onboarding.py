@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -76,6 +77,28 @@ def test_labels_teach_the_newcomer_and_nobody_else() -> None:
         assert all(np.array_equal(a, b) for a, b in zip(held, numbers(router, name), strict=True))
     for field in ("quality", "cost_usd", "response_tokens", "uncertainty"):
         assert np.array_equal(getattr(after, field)[:, :2], getattr(predicted, field))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("binary", ["labels", "policy_gradient"])
+def test_a_newcomer_changes_no_bit_of_the_others_scores(binary: str, size: int) -> None:
+    config = RouterConfig.model_validate({"learning": {"binary": binary}})
+    names = [f"pool-{place}" for place in range(size)]
+    pool = [Candidate(name=n, model=n, input_usd_per_mtok=1.0, output_usd_per_mtok=2.0) for n in names]
+    router, rng = Router(pool, config=config, encoder=HashingEncoder(), seed=0), np.random.default_rng(0)
+    quality, length = ({n: rng.random(40) for n in names} for _ in range(2))
+    table = {f"{n}|quality": quality[n] for n in names} | {f"{n}|response_tokens": 500 * length[n] for n in names}
+    router.fit({"prompt": [f"some question {k}" for k in range(40)]} | table, progress=False)
+    for step in range(3 * size):
+        router.feedback(router.decide(f"question {step}", force=names[step % size]), step % 2)
+
+    def scores() -> list[Any]:
+        made = [router.decide(text).scores for text in TEXTS]
+        return [dataclasses.astuple(told[name]) for told in made for name in names]
+
+    before = scores()
+    router.add_candidate(NEW)
+    assert scores() == before
 
 
 @pytest.mark.parametrize("form", ["short", "long", "wide", "parquet"])
