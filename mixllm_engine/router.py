@@ -165,7 +165,7 @@ class Router(Credited):
         return decision
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Return what is expected of every candidate for some texts; nothing is logged."""
+        """Return what is expected of every candidate for a list of texts, or raise `QueryError`; nothing is logged."""
         contexts, prompt_tokens = self._contexts.many(texts)
         self._follower.refresh()
         with self._lock:

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
@@ -101,8 +102,20 @@ class ContextMaker:
         return Context(embedding, self.features(embedding), prompt_tokens, longest, needs, query.in_tool_loop)
 
     def many(self, texts: Sequence[str]) -> tuple[Matrix, Vector]:
-        """Return the contexts, shape (n, k), and the lengths in tokens, shape (n,), of many texts."""
-        chunks = list(self.stream(texts))
+        """Return the contexts, shape (n, k), and the lengths in tokens, shape (n,), of many texts.
+
+        Raises
+        ------
+        QueryError
+            If it is no list of texts, or one of them is empty.
+        """
+        listed: list[str] | None = None
+        if not isinstance(texts, str | bytes):  # a text has texts in it: its characters
+            with suppress(TypeError):
+                listed = list(texts)
+        if listed is None:
+            raise QueryError(f"texts must be a list of texts, not {type(texts).__name__}; for one query give [text]")
+        chunks = list(self.stream(listed))
         if not chunks:
             return np.empty((0, self.features.dimension)), np.empty(0)
         return np.concatenate([contexts for contexts, _ in chunks]), np.concatenate([count for _, count in chunks])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,8 @@ class Columns:
         if isinstance(source, str | PathLike):
             return _open_file(Path(fspath(source)))
         if isinstance(source, Mapping):
-            return cls(
-                (str(name) for name in source), {str(name): values for name, values in source.items()}.__getitem__
-            )
+            columns = {str(name): values for name, values in source.items()}
+            return cls(map(str, source), lambda name: _listed(columns[name], name))
         if hasattr(source, "column_names"):  # Arrow
             return cls(source.column_names, lambda name: source.column(name).to_pylist())
         if hasattr(source, "columns") and hasattr(source, "to_dict"):  # pandas
@@ -126,6 +126,14 @@ def some(names: Iterable[str], most: int = 8) -> str:
     """List names for a message, not too many of them."""
     listed = [repr(name) for name in names]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def _listed(values: Any, name: str) -> Sequence[Any]:
+    with suppress(TypeError):  # also of what only seems to be a list, such as an array of no dimension
+        if not isinstance(values, str | bytes | Mapping) and len(values) >= 0:
+            found: Sequence[Any] = values
+            return found
+    raise TableError(f"column {name!r} must be a list of values, one for each row, not {type(values).__name__}")
 
 
 def _pandas(frame: Any, name: str) -> list[Any]:

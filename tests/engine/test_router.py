@@ -368,6 +368,17 @@ def test_an_unusable_query_is_refused(query: Any, message: str) -> None:
         tiny_router().decide(query)
 
 
+@pytest.mark.parametrize("texts", ["one text", b"one text", None, 3, np.array("one text")])
+def test_predictions_are_for_a_list_of_texts(texts: Any) -> None:
+    router = tiny_router()
+    with pytest.raises(QueryError, match="must be a list of texts.*for one query give"):
+        router.predict(texts)
+    listed = ["one text", "another"]
+    expected = router.predict(listed).quality
+    for same in (tuple(listed), np.array(listed), iter(listed)):
+        assert np.array_equal(router.predict(same).quality, expected)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e300])
 def test_the_length_of_an_embedding_does_not_matter(scale: float) -> None:
     direction = np.zeros(64)

@@ -53,6 +53,9 @@ def long(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
         (wide(**{"cheap|response_tokens_cl100k": np.inf}), r"row 0: 'cheap\|response_tokens_cl100k' is inf"),
         (wide(prompt_tokens_cl100k=-1), "row 0: 'prompt_tokens_cl100k' is -1.0"),
         ({"prompt": ["a", "b"], "cheap|quality": [0.5]}, r"column 'cheap\|quality' has 1 values for 2 queries"),
+        ({"prompt": ["a", "b"], "cheap|quality": 0.5}, r"column 'cheap\|quality' must be a list of values.*not float"),
+        ({"prompt": "abc", "cheap|quality": [0.5] * 3}, "column 'prompt' must be a list of values.*not str"),
+        ({"prompt": ["a"], "cheap|quality": iter([0.5])}, r"column 'cheap\|quality' must be a list of values"),
         ({"prompt": ["a"], "cheap|quality": [10**400]}, r"column 'cheap\|quality' must hold numbers"),
         (pa.table([["a"], [0.1], [0.2]], names=["prompt", "cheap|quality", "cheap|quality"]), "more than one column"),
         (long(("a", "cheap", 0.5), ("a", "cheap", -0.5)), "row 1: 'quality' is -0.5"),  # their mean would be fine
