@@ -111,21 +111,33 @@ def against_singles(points: Matrix, spend_usd: Vector, worth: Vector, cheapest_w
     Returns
     -------
     dict of str to float
-        ``cost@95`` to ``cost@100``: cost of that percentage of the best single LLM's quality, in percent of its cost,
+        ``cost@95`` to ``cost@100``: cost of that percentage of the best single LLM's quality, in percent of `unit_usd`,
         `NOT_REACHED_PERCENT` where it is not reached; ``missed@... %``: 100 where it is not reached, else 0; ``area``:
         mean quality between the mean costs of the cheapest and the dearest LLM, where the curve may be mixed with the
         cheapest one, as anybody could.
     """
     hull, best, cheapest = Frontier.of(points), int(worth.argmax()), int(spend_usd.argmin())
-    found: dict[str, float] = {}
+    unit, found = unit_usd(spend_usd, worth), {}
     for share in SHARES:
         cost = hull.cost_of(share * float(worth[best]))
         label = f"{100 * share:g}"
-        found[f"cost@{label}"] = NOT_REACHED_PERCENT if cost is None else 100.0 * cost / float(spend_usd[best])
+        found[f"cost@{label}"] = NOT_REACHED_PERCENT if cost is None else 100.0 * cost / unit
         found[f"missed@{label} %"] = 100.0 * (cost is None)
     mixed = Frontier.of(np.vstack([points, [spend_usd[cheapest], cheapest_worth]]))
     found["area"] = mixed.area(float(spend_usd.min()), float(spend_usd.max()))
     return found
+
+
+def unit_usd(spend_usd: Vector, worth: Vector) -> float:
+    """Return the mean cost of the best single LLM, of which costs are told in percent; where it is free, the dearest's.
+
+    Parameters
+    ----------
+    spend_usd, worth : array of shape (K,)
+        Mean cost and mean quality of each LLM.
+    """
+    # where all are free, costs are 0 in any unit
+    return float(spend_usd[worth.argmax()]) or float(spend_usd.max()) or 1.0
 
 
 def aiq(curves: Mapping[str, Matrix]) -> dict[str, float]:

@@ -67,6 +67,16 @@ def test_evaluate_prints_a_table(mixllm: Command, tmp_path: Path) -> None:
     assert done.out.endswith(f"written to {out / 'report.html'}\n")
 
 
+def test_evaluate_copes_with_a_best_llm_that_is_free(mixllm: Command, tmp_path: Path) -> None:
+    table, out = long_table(tmp_path / "outcomes.csv"), tmp_path / "report"
+    table.write_text(table.read_text().replace("dear,1,0.01,", "dear,1,0,"))
+    some = [part for name in ("MixLLM", "oracle", "best single") for part in ("--system", name)]
+    done = mixllm("evaluate", table, "--splits", "1", "--jobs", "1", "--max-wait-s", "0", "--output", out, *some)
+    assert (done.code, done.err) == (0, "")
+    assert "The same quality as always" not in done.out  # there is nothing to save
+    assert "The best single LLM of 1 of 1 splits is free." in (out / "report.html").read_text()
+
+
 def test_evaluate_judges_a_log(mixllm: Command, store: Path, tmp_path: Path) -> None:
     with tiny_router(store=store) as router:
         for step in range(60):

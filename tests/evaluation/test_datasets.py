@@ -315,6 +315,7 @@ def test_a_missing_latency_of_a_long_table_drops_its_row() -> None:
         ({"latency_s": [1.0, 2.0, -3.0, 4.0, 4.0]}, "row 2: 'latency_s' is -3.0"),
         ({"candidate": ["a"] * 5}, "'table' has one candidate only, 'a'"),
         ({"quality": [0.1, None, 0.3, 0.4, 0.6]}, r"one complete row only \(1 were dropped\)"),
+        ({"cost_usd": [0.0] * 5}, "all answers of 'table' cost nothing: there is nothing to save"),
         ({"cost_usd": [None] * 5}, "no row of 'table' has the quality and the cost of every candidate"),
     ],
 )

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixllm_engine.evaluation.frontier import NOT_REACHED_PERCENT, Frontier, gain_at_equal_cost, summary
+from mixllm_engine.evaluation.frontier import (
+    NOT_REACHED_PERCENT,
+    Frontier,
+    against_singles,
+    gain_at_equal_cost,
+    summary,
+)
 from mixllm_engine.types import Matrix
 from tests.evaluation import synthetic
 
@@ -88,3 +94,11 @@ def test_a_summary_is_relative_to_the_best_single_llm() -> None:
     assert cheap["cost@99"] == NOT_REACHED_PERCENT
     assert cheap["missed@99 %"] == 100.0
     assert cheap["area"] < singles["area"]
+
+
+def test_where_the_best_single_llm_is_free_costs_are_relative_to_the_dearest() -> None:
+    spend, worth = np.array([0.0, 2.0, 4.0]), np.array([0.9, 0.3, 0.5])
+    told = against_singles(np.array([[0.0, 0.8], [1.0, 0.9]]), spend, worth, cheapest_worth=0.9)
+    assert told["cost@95"] == pytest.approx(100.0 * 0.55 / 4.0)
+    assert told["cost@100"] == pytest.approx(25.0)
+    assert against_singles(np.array([[0.0, 0.9]]), np.zeros(3), worth, cheapest_worth=0.9)["cost@100"] == 0.0

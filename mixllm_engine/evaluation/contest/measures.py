@@ -11,7 +11,7 @@ from mixllm_engine.decision.score import trade_weights
 from mixllm_engine.evaluation.contest.policy import Planned
 from mixllm_engine.evaluation.contest.run import Curve, Run, run
 from mixllm_engine.evaluation.contest.task import Task
-from mixllm_engine.evaluation.frontier import against_singles, aiq
+from mixllm_engine.evaluation.frontier import against_singles, aiq, unit_usd
 from mixllm_engine.types import Vector
 
 _SLOWEST: Final = 95.0
@@ -24,9 +24,9 @@ def measures(curves: Mapping[str, Curve], task: Task) -> dict[tuple[str, str], f
     -------
     dict of (str, str) to float
         By system and measure. Those of `frontier.against_singles`, where the single LLMs are measured without load;
-        ``AIQ``; and at the setting with the highest mean quality that ``quality``, its ``cost`` in percent of the best
-        single LLM's, and under load the percentage of ``late`` answers and the 95th percentile of the seconds until
-        an answer, ``p95_s``.
+        ``AIQ``; and at the setting with the highest mean quality that ``quality``, its ``cost`` in percent of
+        `frontier.unit_usd`, and under load the percentage of ``late`` answers and the 95th percentile of the seconds
+        until an answer, ``p95_s``.
     """
     spend, worth = task.stream.cost_usd.mean(axis=0), task.stream.quality.mean(axis=0)
     floor = float(cheapest(task).quality.mean())
@@ -34,7 +34,7 @@ def measures(curves: Mapping[str, Curve], task: Task) -> dict[tuple[str, str], f
     found: dict[tuple[str, str], float] = {}
     for name, curve in curves.items():
         told = against_singles(curve.points, spend, worth, floor) | {"AIQ": by_range[name]} | _at_its_best(curve)
-        told["cost"] *= 100.0 / float(spend[task.stream.best])
+        told["cost"] *= 100.0 / unit_usd(spend, worth)
         if task.traffic is None:
             del told["late"], told["p95_s"]
         found |= {(name, measure): value for measure, value in told.items()}

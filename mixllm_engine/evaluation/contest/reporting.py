@@ -34,6 +34,9 @@ _GRID: Final = 60
 # What happens over time is shown where an answer of full quality is worth about so many calls to the dearest LLM.
 _SHOWN_WILLINGNESS: Final = 10.0
 _SHOWN_WAITS: Final = 4
+_OF_THE_DEAREST: Final = (
+    "There, costs are in percent of the dearest LLM's, and there is nothing to save against the best."
+)
 
 
 def contest_report(about: About, held: Mapping[Rules, Sequence[Round]], notes: Sequence[str] = ()) -> Report:
@@ -50,6 +53,9 @@ def contest_report(about: About, held: Mapping[Rules, Sequence[Round]], notes: S
         What to know before believing it.
     """
     first = next(iter(held.values()))
+    free = sum(_best_is_free(one) for one in first)
+    if free:
+        notes = [*notes, f"The best single LLM of {free} of {len(first)} splits is free. {_OF_THE_DEAREST}"]
     loaded = [rounds for rules, rounds in held.items() if rules.max_wait_s is not None]
     return Report(
         about=about,
@@ -90,8 +96,15 @@ Values = Mapping[tuple[str, str], Sequence[float]]
 Draws = Mapping[str, Mapping[str, Vector]]
 
 
+def _best_is_free(one: Round) -> bool:
+    stream = one.task.stream
+    return not stream.cost_usd[:, stream.best].any()
+
+
 def _savings(values: Values, draws: Draws, rounds: Sequence[Round]) -> tuple[Saving, ...]:
-    found = []
+    found: list[Saving] = []
+    if any(map(_best_is_free, rounds)):
+        return ()  # nobody saves anything against what costs nothing
     for percent in _SAVINGS:
         measure = f"cost@{percent:g}"
         cost = interval(float(np.mean(values[OURS, measure])), draws[OURS][measure])

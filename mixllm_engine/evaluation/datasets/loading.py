@@ -44,7 +44,8 @@ def load(source: Any = PACKAGED[0], *, text: str | None = None, allow_pickle: bo
     ------
     TableError
         If the data set is unknown, can't be read or can't be right; has fewer than two candidates or two complete
-        rows; is a pickle that was not allowed; or is the log of a router, which is no full feedback.
+        rows, or costs nothing at all; is a pickle that was not allowed; or is the log of a router, which is no full
+        feedback.
     ImportError
         If a package is missing that is needed to read it.
 
@@ -112,4 +113,6 @@ def _comparable(data: FullFeedback) -> FullFeedback:
             f"{data.name!r} has one complete row only ({data.dropped} were dropped), but some are needed to learn from "
             "and others to judge by"
         )
+    if not data.cost_usd.any():
+        raise TableError(f"all answers of {data.name!r} cost nothing: there is nothing to save")
     return data

@@ -15,7 +15,8 @@ from mixllm_engine.evaluation.report.wording import interval, number, spread
 
 _TERMS = (
     "Cost at 99 %: what it costs to reach 99 % of the quality of the best single LLM, in percent of what that LLM "
-    f"costs alone. Below 100 is a saving. What is never reached counts as {NOT_REACHED_PERCENT:.0f}.",
+    "costs alone (the dearest one, where it is free). Below 100 is a saving. What is never reached counts as "
+    f"{NOT_REACHED_PERCENT:.0f}.",
     "Hull: the best that a system reaches by using one of its settings for some queries and another for the rest.",
     "Area: mean quality under the hull between the mean costs of the cheapest and the dearest LLM. AIQ is "
     "RouterBench's own number of this kind, whose range of costs depends on the systems compared.",
