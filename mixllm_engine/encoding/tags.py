@@ -58,7 +58,8 @@ class LlmTagger:
     Parameters
     ----------
     complete : callable
-        Prompt text in, answer text out. It may raise `CallError` for a call that failed; that text gets no tags.
+        Prompt text in, answer text out; ``None``, which providers give for an empty answer, is unusable. It may raise
+        `CallError` for a call that failed; that text gets no tags.
     max_tags : int
         Most tags that one text keeps.
     max_words : int
@@ -82,7 +83,7 @@ class LlmTagger:
 
     def __init__(
         self,
-        complete: Callable[[str], str],
+        complete: Callable[[str], str | None],
         *,
         max_tags: int = 5,
         max_words: int = 4,
@@ -128,12 +129,14 @@ class LlmTagger:
                     _check_share(len(found), unusable, failures)
         return Tagging(tags=tuple(found), unusable=unusable, failed=len(failures))
 
-    def parse(self, answer: str) -> Tags | None:
+    def parse(self, answer: str | None) -> Tags | None:
         """Return the tags of an answer, or None if it holds no list of tags.
 
         A list inside prose or a code fence is found; of several the last counts, since models think before they
         answer. Anything but a list of strings, or of objects with a ``tag`` as InsTag writes them, is no answer.
         """
+        if not isinstance(answer, str):
+            return None
         for items in reversed(list(_json_lists(answer))):
             names = [item.get("tag") if isinstance(item, dict) else item for item in items]
             strings = [name for name in names if isinstance(name, str)]
@@ -145,12 +148,12 @@ class LlmTagger:
     def _is_short(self, tag: str) -> bool:
         return 0 < len(tag) <= _LONGEST_TAG and len(tag.split()) <= self.max_words
 
-    def _answers(self, pool: ThreadPoolExecutor, texts: Sequence[str]) -> Iterator[str | CallError]:
+    def _answers(self, pool: ThreadPoolExecutor, texts: Sequence[str]) -> Iterator[str | CallError | None]:
         """Ask in small batches, so that a run that is given up leaves few calls behind."""
         for start in range(0, len(texts), 4 * self.threads):
             yield from pool.map(self._ask, texts[start : start + 4 * self.threads])
 
-    def _ask(self, text: str) -> str | CallError:
+    def _ask(self, text: str) -> str | CallError | None:
         try:
             return self.complete(self.prompt(text))
         except CallError as error:

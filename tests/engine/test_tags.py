@@ -46,11 +46,11 @@ def test_a_list_of_tags_is_found_wherever_it_stands(answer: str, tags: tuple[str
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "algebra, proof", "[]", "[1, 2]", '["algebra", 3]', '["algebra', "null", '[["algebra"]]', '["..."]',
+    [None, "", "algebra, proof", "[]", "[1, 2]", '["algebra", 3]', '["algebra', "null", '[["algebra"]]', '["..."]',
      '[{"a": 1}]', "[" * 5000, '["one two three four five words"]', "\x00\ud800"],
 )  # fmt: skip
-def test_anything_else_is_rubbish(answer: str) -> None:
-    assert answering(answer).parse(answer) is None
+def test_anything_else_is_rubbish(answer: str | None) -> None:
+    assert LlmTagger(lambda prompt: answer).parse(answer) is None
 
 
 @given(st.text(alphabet='[]{}",:abc 1\\\n', max_size=60))
@@ -60,14 +60,16 @@ def test_no_answer_raises(answer: str) -> None:
 
 
 def test_a_bad_answer_and_a_failed_call_cost_one_text_its_tags_and_are_counted() -> None:
-    def complete(prompt: str) -> str:
+    def complete(prompt: str) -> str | None:
         if "FAIL" in prompt:
             raise CallError("time-out")
+        if "NOTHING" in prompt:
+            return None
         return "I would rather not." if "RUBBISH" in prompt else '["greeting"]'
 
-    tagging = LlmTagger(complete).tag(["hello", "RUBBISH", "good day", "FAIL", "hi"])
-    assert tagging.tags == (("greeting",), (), ("greeting",), (), ("greeting",))
-    assert (tagging.unusable, tagging.failed) == (1, 1)
+    tagging = LlmTagger(complete).tag(["hello", "RUBBISH", "good day", "FAIL", "hi", "NOTHING", "hey"])
+    assert tagging.tags == (("greeting",), (), ("greeting",), (), ("greeting",), (), ("greeting",))
+    assert (tagging.unusable, tagging.failed) == (2, 1)
     assert LlmTagger(complete).tag([]).tags == ()
 
 
