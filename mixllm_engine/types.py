@@ -22,7 +22,9 @@ Matrix = npt.NDArray[np.float64]
 Capability = Literal["tools", "json_schema", "images", "pdf", "audio"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
-_LARGEST: Final = 1e15  # seconds, tokens or dollars of one call
+_LARGEST: Final = 1e15  # seconds or dollars of one call
+_MOST_TOKENS: Final = 2**31 - 1  # far beyond any window, and what a column of PostgreSQL holds
+_TOKENS: Final = frozenset({"prompt_tokens", "response_tokens", "cached_tokens"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,8 +294,13 @@ class Outcome:
             value = getattr(self, name)
             if isinstance(value, np.number):
                 object.__setattr__(self, name, value := value.item())
-            if value is not None and not (isinstance(value, int | float) and 0 <= value <= _LARGEST):
-                raise ValueError(f"{name}={value!r} is not a finite number of at least 0; leave it None if unknown")
+            largest = _MOST_TOKENS if name in _TOKENS else _LARGEST
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= largest):
+                raise ValueError(
+                    f"{name}={value!r} is not a number of at least 0 and at most {largest:g}; leave it None if unknown"
+                )
+            if name in _TOKENS and value is not None and type(value) is not int:
+                object.__setattr__(self, name, round(value))  # an estimate; SQLite would keep its fraction
 
 
 FeedbackStatus = Literal["applied", "duplicate", "replaced", "queued"]

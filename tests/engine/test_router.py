@@ -447,3 +447,5 @@ def test_a_router_needs_candidates_with_names_of_their_own() -> None:
 def test_an_outcome_with_impossible_numbers_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="latency_s"):
         Outcome(candidate="a", latency_s=value)
+    with pytest.raises(ValueError, match="prompt_tokens"):  # no column of PostgreSQL would take it
+        Outcome(candidate="a", prompt_tokens=2**31)

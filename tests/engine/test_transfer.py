@@ -85,6 +85,21 @@ def test_everything_arrives_and_the_log_goes_on(
     assert new.feedback_after(0, 100)[-1].sequence == 19
 
 
+@pytest.mark.parametrize(("before", "after"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
+def test_tokens_that_were_counted_roughly_arrive(
+    before: str, after: str, make: Callable[[str], SqlStore], tmp_path: Path
+) -> None:
+    old, new = make(before), make(after)
+    router = router_on(old)
+    decision = router.decide("hello")
+    rough: dict[str, Any] = {"prompt_tokens": 12.6, "response_tokens": True, "cached_tokens": 4.0}
+    router.observe(decision.decision_id, Outcome(candidate=decision.candidate, **rough))
+    export_log(old, tmp_path / "log.jsonl")
+    assert import_log(tmp_path / "log.jsonl", new)["mixllm_outcomes"] == 1
+    (kept,) = new.outcomes(decision.decision_id)
+    assert (kept.prompt_tokens, kept.response_tokens, kept.cached_tokens) == (13, 1, 4)
+
+
 def test_a_saved_router_goes_on_where_it_was(make: Callable[[str], SqlStore], tmp_path: Path) -> None:
     old, new = make("sqlite"), make("sqlite")
     assert new.identity != old.identity
