@@ -38,8 +38,13 @@ def record(
         encoder=learner.encoder,
         policy=learner.version,
         prompt_tokens=context.prompt_tokens,
-        prompt=None if config.keep_prompts_s is None else text,
+        prompt=None if config.keep_prompts_s is None or text is None else _storable(text),
     )
+
+
+def _storable(text: str) -> str:
+    """Put ``?`` for NUL and for halves of characters, which databases refuse: no decision fails for its record."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
 
 
 class Retention:

@@ -307,6 +307,16 @@ def test_prompts_are_kept_on_request_only_and_for_so_long(opened: ExitStack, tmp
     assert asked.explain(later).record.prompt == "a later question"
 
 
+@KINDS
+@pytest.mark.parametrize("sign", ["\0", "\ud800"])
+def test_a_prompt_that_no_database_keeps_as_it_is_fails_no_decision(
+    sign: str, kind: str, request: pytest.FixtureRequest, opened: ExitStack
+) -> None:
+    router = opened.enter_context(tiny_router(store=place(kind, request), config=config(keep_prompts_s=DAY)))
+    decision = router.decide(f"cut{sign} off")
+    assert router.explain(decision.decision_id).record.prompt == "cut? off"
+
+
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
