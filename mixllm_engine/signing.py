@@ -14,6 +14,7 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Final, NoReturn
 
 from mixllm_engine.crediting import DECISION_ID
@@ -63,7 +64,10 @@ class FeedbackSigner:
     """
 
     def __init__(self, secret: Secret | Sequence[Secret], *, clock: Callable[[], float] = time.time) -> None:
-        secrets = [secret] if isinstance(secret, bytes | str) else list(secret)
+        try:
+            secrets = [secret] if isinstance(secret, bytes | str) else list(secret)
+        except TypeError as error:  # such as the value of a variable that is not set
+            raise ConfigError(f"a secret is bytes, a str or a list of these, not {type(secret).__name__}") from error
         if not secrets:
             raise ConfigError("a signer needs a secret, such as secrets.token_bytes(32)")
         # Only the state of the hash is kept, from which the secret can't be read.
@@ -94,8 +98,8 @@ class FeedbackSigner:
         """
         if not isinstance(decision_id, str) or not DECISION_ID.fullmatch(decision_id):
             raise FeedbackError("only the id of a decision can be signed: 32 hexadecimal digits, Decision.decision_id")
-        if not 0.0 < valid_s <= _LONGEST_VALID_S:
-            raise ConfigError(f"valid_s={valid_s!r} must be above 0 and at most {_LONGEST_VALID_S:g} seconds")
+        if not isinstance(valid_s, Real) or not 0.0 < valid_s <= _LONGEST_VALID_S:
+            raise ConfigError(f"valid_s={valid_s!r} must be a number above 0 and at most {_LONGEST_VALID_S:g} seconds")
         said = f"{decision_id}.{math.ceil(self._clock() + valid_s)}"
         return f"{said}.{_signature(self._keyed[0], said)}"
 

@@ -144,15 +144,15 @@ def test_odd_ids_are_not_signed(decision_id: str) -> None:
         FeedbackSigner(SECRET).sign(decision_id, valid_s=1)
 
 
-@pytest.mark.parametrize("valid_s", [0, -1, 1e10, float("inf"), float("nan")])
+@pytest.mark.parametrize("valid_s", [0, -1, 1e10, float("inf"), float("nan"), "3600", None])
 def test_a_time_that_says_nothing_is_refused(valid_s: float) -> None:
-    with pytest.raises(ConfigError, match="must be above 0 and at most 1e"):
+    with pytest.raises(ConfigError, match="must be a number above 0 and at most 1e"):
         FeedbackSigner(SECRET).sign(ID, valid_s=valid_s)
 
 
 @pytest.mark.parametrize("secret", [b"", "", b"short and known", [b"0" * 16, b"short and known"], [], 16, None, [None]])
 def test_a_secret_that_can_be_guessed_is_refused_and_not_shown(secret: bytes) -> None:
-    with pytest.raises((ConfigError, TypeError)) as caught:
+    with pytest.raises(ConfigError) as caught:
         FeedbackSigner(secret)
     assert "short and known" not in "".join(traceback.format_exception(caught.value))
 
