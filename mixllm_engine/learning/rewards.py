@@ -31,6 +31,8 @@ def check_reward(reward: Any) -> float:
 def check_label(reward: Any, weight: Any) -> Label:
     """Return a reward in [0, 1] with its weight in (0, 1], or raise `FeedbackError`."""
     value = check_reward(reward)
+    if isinstance(weight, np.generic):
+        weight = weight.item()
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 < weight <= 1.0:
         raise FeedbackError(
             f"weight={weight!r} must be a number in (0, 1]: 1 for a judgement that is certain; leave out the feedback "

@@ -54,7 +54,7 @@ def test_a_reward_is_shared_by_the_decisions_of_a_run(router: Router, credit: Cr
 
 def test_a_light_label_moves_less_than_one_that_is_certain() -> None:
     moved = []
-    for weight in (0.1, 1.0):
+    for weight in (cast(float, np.float32(0.1)), 1.0):
         router = tiny_router()
         decision = router.decide("a question", force="cheap")
         before = router.predict(["a question"]).quality[0, 0]
