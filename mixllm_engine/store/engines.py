@@ -50,6 +50,8 @@ def make_engine(where: str | sa.URL) -> sa.Engine:
             patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
             settings |= {"isolation_level": "READ COMMITTED", "connect_args": patience}
         engine = sa.create_engine(url, **settings)
+        if engine.dialect.is_async:
+            raise StoreError(f"a store needs a driver that is not asynchronous, such as psycopg, not {engine.driver!r}")
     except ImportError as error:
         raise StoreError(
             f"the driver of this database is missing ({error}); for PostgreSQL: pip install 'mixllm[postgres]', and a "
