@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from mixllm_engine.errors import StoreUnavailableError
 from mixllm_engine.store import engines
 
 _LOOK_S: Final = 0.001
@@ -34,6 +36,11 @@ class Transactions:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._in_file = engine.dialect.name == "sqlite"
+        named = engine.url.database if self._in_file and "uri" not in engine.url.query else None
+        self._path = os.path.abspath(named) if named else None  # the program may change its folder later
+        self._file: tuple[int, int] | None = None  # which one the path led to when it was first written to
+        if self._path is not None:
+            sa.event.listen(engine, "do_connect", self._check_file)  # SQLite would make a new one
         # One statement alone needs no transaction: on PostgreSQL, that saves two ways to the server and back.
         self._single = engine if self._in_file else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._frozen = engine if self._in_file else engine.execution_options(isolation_level="REPEATABLE READ")
@@ -41,14 +48,30 @@ class Transactions:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Begin a transaction; what it wrote is durable when it ends well, and undone when it does not."""
+        self._check_file()
         with self._engine.begin() as connection:
             if self._in_file:
                 _begin_to_write(connection)
+                self._file = self._file or self._found()  # not before: to be opened may give a file another number
             yield connection
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path or "")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_file(self, *_: object) -> None:
+        """Refuse a file that is not the one that was opened: SQLite writes on into one that nobody will find again."""
+        if self._file is not None and (there := self._found()) != self._file:
+            what = "is gone" if there is None else "was replaced while it was open: put it back, or open the store anew"
+            raise StoreUnavailableError(f"the store {self._path!r} can't be used: its file {what}")
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection for statements that only read, and wait for nobody."""
+        self._check_file()
         with self._single.connect() as connection:
             if self._in_file:
                 _begin_to_read(connection)
@@ -57,12 +80,14 @@ class Transactions:
     @contextmanager
     def asking(self) -> Iterator[sa.Connection]:
         """Give a connection for single statements that only read; each sees a moment of its own."""
+        self._check_file()
         with self._single.connect() as connection:
             yield connection
 
     @contextmanager
     def at_one_moment(self) -> Iterator[sa.Connection]:
         """Begin a transaction that reads much, and sees all of it as it was when it began."""
+        self._check_file()
         with self._frozen.connect() as connection:
             if self._in_file:
                 _begin_to_read(connection)  # in WAL mode that is enough

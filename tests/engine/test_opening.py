@@ -26,6 +26,17 @@ def test_a_url_may_be_an_object(tmp_path: Path) -> None:
     assert (tmp_path / "log.db").is_file()
 
 
+def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    with tiny_router(store="sqlite:///log.db") as router:
+        monkeypatch.chdir(tmp_path / "after")
+        with router._store._engine.connect(), router._store._engine.connect():  # type: ignore[attr-defined]
+            assert router.feedback(router.decide("hello"), 1.0).status == "applied"
+    assert (tmp_path / "before" / "log.db").is_file() and not any((tmp_path / "after").iterdir())
+
+
 def test_the_password_of_a_url_that_is_an_object_is_used_and_never_shown() -> None:
     url = sa.make_url("postgresql+psycopg://ada:sesame-open@127.0.0.1:1/db")
     with pytest.raises(StoreError) as caught:

@@ -121,6 +121,19 @@ class Locked(Fault):
         self._other.close()
 
 
+class Moved(Fault):
+    """Somebody takes the file away, and puts it back."""
+
+    reads_fail = True
+
+    def begin(self, router: Router) -> None:
+        self._file = Path(sa.make_url(self.url).database or "")
+        self._file.rename(self._file.with_suffix(".away"))
+
+    def end(self) -> None:
+        self._file.with_suffix(".away").rename(self._file)
+
+
 class Pragma(Fault):
     """SQLite refuses to write."""
 
@@ -152,7 +165,7 @@ class Full(Pragma):
     fault, well = "max_page_count = 1", "max_page_count = 1000000"  # no less than it has, so not one more
 
 
-@pytest.fixture(params=[Stopped, Locked, ReadOnly, Full])
+@pytest.fixture(params=[Stopped, Locked, Moved, ReadOnly, Full])
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
     monkeypatch.setattr(engines, "BUSY_S", 0.3)
     if request.param is not Stopped:
@@ -217,6 +230,22 @@ def test_routing_goes_on_and_what_waited_is_kept_and_learned_by_every_worker(
             assert (stats["feedback_applied"], stats["feedback_duplicate"]) == (11, int(feedback == "queues"))
             assert sum(values["labels"] for values in stats["candidates"].values()) == 11.0
         assert [outcome.response_tokens for outcome in router.explain(decisions[-1].decision_id).outcomes] == [20]
+
+
+def test_nothing_is_acknowledged_that_goes_into_a_file_that_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with router_on(f"sqlite:///{path}") as router:
+        decision = ask(router)
+        for name in ("log.db", "log.db-wal", "log.db-shm"):
+            (tmp_path / name).unlink()
+        with pytest.raises(StoreUnavailableError, match="is gone"):
+            router.feedback(decision, 1.0)
+        assert not path.exists()
+        with router_on(f"sqlite:///{path}") as newer:
+            with pytest.raises(StoreUnavailableError, match="was replaced while it was open"):
+                router.feedback(decision, 1.0)
+            assert ask(router)
+            assert newer.feedback(ask(newer), 1.0).status == "applied"
 
 
 def test_what_finds_no_room_is_counted_and_no_answer_fails_for_it(fault: Fault) -> None:
