@@ -74,41 +74,11 @@ def welcome(learner: Learner, name: str, like: str | None, lesson: Lesson | None
     def changed(state: StoredState | None) -> bytes:
         nonlocal known
         known = state.number if state else 0
-        if known == learner.based_on:  # a loaded folder may have taught more than the store keeps: others need that too
-            return pack(learner)
         return pack(learner, _learned(learner, state).with_onboarded(name, given).with_networks(name, networks))
 
     number = store.change_state(learner.encoder, changed, now)
     if known == learner.based_on:  # else somebody else has changed it, and this learner does not know what
         learner.based_on = number
-
-
-def resume(saved: Saved, learner: Learner, store: Store) -> None:
-    """Let a learner that has just begun with what a store keeps go on from a saved state, or raise `StateError`.
-
-    A state that followed this very log spares the reading of older rows, as long as the log still begins with what it
-    began with then: where a table was learned since, or rows were dropped, the store knows more. Any other state is the
-    new beginning, as a table is; newcomers that it does not know and rows that were dropped count on top.
-    """
-    learned, log = saved.learned(learner), f"{store.identity}/"
-    if any(name.startswith(log) for name in learned.position):
-        if learned.position.get(f"{log}state", 0) == learner.based_on:
-            saved.teach(learner)
-        return
-    networks, dropped = learner.predictor.networks(), learner.dropped
-    for name in learner.onboarded.keys() - {*learned.quality, *learned.onboarded}:
-        learned = learned.with_onboarded(name, learner.onboarded[name].fresh()).with_networks(name, networks)
-    saved.teach(learner, learned)
-    learner.recall(dropped)
-
-
-def pack_for(learner: Learner, store: Store) -> bytes:
-    """Return all that a learner knows, and what its log began with, for `resume`."""
-    if not store.shared:  # nobody else can change what that begins with
-        return pack(learner)
-    learned = learner.learned()
-    position = {**learned.position, f"{store.identity}/state": learner.based_on}
-    return pack(learner, dataclasses.replace(learned, position=position))
 
 
 def stored(learner: Learner, store: Store) -> Learned:
@@ -153,11 +123,11 @@ class Saved:
             )
         return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
 
-    def teach(self, learner: Learner, learned: Learned | None = None) -> None:
-        """Let a learner begin with this, or with what was made of it; raise `StateError` if it is damaged."""
+    def teach(self, learner: Learner) -> None:
+        """Let a learner begin with this, or raise `StateError` if it doesn't fit or is damaged."""
         try:
             with np.errstate(all="ignore"):  # what overflows is found right after
-                learner.start(self.learned(learner) if learned is None else learned)
+                learner.start(self.learned(learner))
                 learner.predictor.quality.check()
                 learner.predictor.length.check()
         except np.linalg.LinAlgError as error:

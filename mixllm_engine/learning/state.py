@@ -70,8 +70,7 @@ class Learned:
         Sums of the two heads over rows of the log that are gone, each label at its full weight: they are part of
         `quality` and `length`, and are counted anew when a table is learned; older states have none.
     position : mapping of str to int
-        How far the log was read, by the name of the log: ``"<identity>/feedback"`` and ``"<identity>/outcomes"``. In a
-        folder, ``"<identity>/state"`` is the number of the stored state that the log began with.
+        How far the log was read, by the name of the log: ``"<identity>/feedback"`` and ``"<identity>/outcomes"``.
     """
 
     quality: Mapping[str, HeadStatistics] = field(default_factory=dict)
