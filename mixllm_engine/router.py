@@ -34,7 +34,7 @@ from mixllm_engine.learning.table import read_labels, read_table
 from mixllm_engine.prediction.cost import priced
 from mixllm_engine.prediction.predictor import Predictions
 from mixllm_engine.retention import Retention, record
-from mixllm_engine.saving import begin, pack, relearn, unpack, welcome
+from mixllm_engine.saving import begin, pack, relearn, resume, unpack, welcome
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.base import Store
 from mixllm_engine.summary import summary
@@ -356,7 +356,8 @@ class Router(Credited):
         candidates : iterable, optional
             The pool, if it is another one than was saved or if candidates need keys of their own.
         store, encoder, seed, clock
-            As for `Router`. With the store that the saved router followed, only newer rows are read.
+            As for `Router`. With the store that the saved router followed, only newer rows are read; if some of
+            these were dropped meanwhile, what the store keeps counts instead.
 
         Raises
         ------
@@ -368,7 +369,7 @@ class Router(Credited):
         pool = saved.candidates if candidates is None else candidates
         router = cls(pool, config=saved.config, store=store, encoder=encoder, seed=seed, clock=clock)
         try:
-            saved.teach(router._learner)
+            resume(saved, router._learner, router._store)
             saved.check_pool(router._pool)
         except MixLLMError:
             if router._store is not store:  # it was opened here

@@ -21,10 +21,12 @@ from mixllm_engine.learning.columns import some
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.offline import FitReport, Lesson, onboard, teach
 from mixllm_engine.learning.state import Learned
+from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.store import snapshot
 from mixllm_engine.store.base import Store, StoredState
 from mixllm_engine.types import Candidate
 
+_Dropped = Mapping[str, tuple[HeadStatistics, HeadStatistics]]
 _PARTS: Final = {"format", "version", "encoder", "config", "pool", *Learned().manifest()}
 
 
@@ -79,6 +81,34 @@ def welcome(learner: Learner, name: str, like: str | None, lesson: Lesson | None
     number = store.change_state(learner.encoder, changed, now)
     if known == learner.based_on:  # else somebody else has changed it, and this learner does not know what
         learner.based_on = number
+
+
+def resume(saved: Saved, learner: Learner, store: Store) -> None:
+    """Let a learner that began with what a store keeps go on from a saved state, or raise `StateError`.
+
+    Rows that are newer than the saved state may have been dropped from the log meanwhile: then the learner stays with
+    what the store keeps, which knows what they taught. To a state that never followed this log, that is added.
+    """
+    with np.errstate(all="ignore"):  # what overflows is found when it is taught
+        learned = saved.learned(learner)
+    dropped, log = learner.dropped, f"{store.identity}/"
+    read = {name: at for name, at in learner.position.items() if name.startswith(log)}
+    if not any(name.startswith(log) for name in learned.position):
+        saved.teach(learner)
+        learner.recall(dropped)
+    elif _same(dropped, learned.dropped) or all(learned.position.get(name, 0) >= at for name, at in read.items()):
+        saved.teach(learner)
+
+
+def _same(one: _Dropped, other: _Dropped) -> bool:
+    def numbers(sums: HeadStatistics) -> tuple[float, bytes, bytes]:
+        return sums.count, sums.gram.tobytes(), sums.moment.tobytes()
+
+    return one.keys() == other.keys() and all(
+        numbers(mine) == numbers(theirs)
+        for name, pair in one.items()
+        for mine, theirs in zip(pair, other[name], strict=True)
+    )
 
 
 def stored(learner: Learner, store: Store) -> Learned:

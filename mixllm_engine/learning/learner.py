@@ -295,12 +295,14 @@ class Learner:
 
     def recall(self, dropped: Mapping[str, tuple[HeadStatistics, HeadStatistics]]) -> None:
         """Add what rows taught that the log no longer holds, each label as an online one weighs now."""
-        self.dropped = dict(dropped)
+        empty = HeadStatistics.empty(self.features.dimension)
         for name, (quality, length) in dropped.items():
+            before = self.dropped.get(name, (empty, empty))
+            self.dropped[name] = (before[0] + quality, before[1] + length)
             if self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
                 self._add(name, quality.weighted(self._trust(name)), length)
             else:
-                self._add(name, HeadStatistics.empty(self.features.dimension), length)
+                self._add(name, empty, length)
 
     def _fold_feedback(self, rows: Sequence[FeedbackRow]) -> None:
         for row in rows:
