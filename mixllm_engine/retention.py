@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from mixllm_engine.config import StorageConfig
-from mixllm_engine.encoding.context import Context
+from mixllm_engine.encoding.context import Context, whole
 from mixllm_engine.following import Follower
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned
@@ -44,7 +44,7 @@ def record(
 
 def _storable(text: str) -> str:
     """Put ``?`` for NUL and for halves of characters, which databases refuse: no decision fails for its record."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+    return whole(text).replace("\0", "?")
 
 
 class Retention:

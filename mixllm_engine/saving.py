@@ -89,15 +89,25 @@ def resume(saved: Saved, learner: Learner, store: Store) -> None:
     Rows that are newer than the saved state may have been dropped from the log meanwhile: then the learner stays with
     what the store keeps, which knows what they taught. To a state that never followed this log, that is added.
     """
-    with np.errstate(all="ignore"):  # what overflows is found when it is taught
-        learned = saved.learned(learner)
-    dropped, log = learner.dropped, f"{store.identity}/"
-    read = {name: at for name, at in learner.position.items() if name.startswith(log)}
-    if not any(name.startswith(log) for name in learned.position):
-        saved.teach(learner)
+    learned, dropped, log = saved.learned(learner), learner.dropped, f"{store.identity}/"
+    followed = any(name.startswith(log) for name in learned.position)
+    behind = any(learned.position.get(name, 0) < at for name, at in learner.position.items() if name.startswith(log))
+    if followed and behind and not _same(dropped, learned.dropped):
+        return
+    _start(learner, learned)
+    if not followed:
         learner.recall(dropped)
-    elif _same(dropped, learned.dropped) or all(learned.position.get(name, 0) >= at for name, at in read.items()):
-        saved.teach(learner)
+
+
+def _start(learner: Learner, learned: Learned) -> None:
+    """Let a learner begin with what was read, or raise `StateError` if that is damaged."""
+    try:
+        with np.errstate(all="ignore"):  # what overflows is found right after
+            learner.start(learned)
+            learner.predictor.quality.check()
+            learner.predictor.length.check()
+    except np.linalg.LinAlgError as error:
+        raise StateError(f"the learned statistics can't be solved; the state is damaged: {error}") from error
 
 
 def _same(one: _Dropped, other: _Dropped) -> bool:
@@ -151,17 +161,12 @@ class Saved:
                 f"the state was learned over the features {_distinct(self.config.features)}, this router has "
                 f"{_distinct(learner.config.features)}; give that configuration, or fit anew"
             )
-        return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
+        with np.errstate(all="ignore"):  # what overflows is found when a learner begins with it
+            return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
 
     def teach(self, learner: Learner) -> None:
         """Let a learner begin with this, or raise `StateError` if it doesn't fit or is damaged."""
-        try:
-            with np.errstate(all="ignore"):  # what overflows is found right after
-                learner.start(self.learned(learner))
-                learner.predictor.quality.check()
-                learner.predictor.length.check()
-        except np.linalg.LinAlgError as error:
-            raise StateError(f"the learned statistics can't be solved; the state is damaged: {error}") from error
+        _start(learner, self.learned(learner))
 
     def check_pool(self, pool: Pool) -> None:
         """Raise `StateError` if nothing in the state is of any candidate of a pool: it is another router's."""

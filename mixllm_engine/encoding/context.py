@@ -150,16 +150,16 @@ class ContextMaker:
             yield self.features(embeddings), np.concatenate([count for _, count in chunk])
 
     def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
-        whole = [_whole(text) for text in texts]
-        counts = np.array([self.encoder.count_tokens(text) for text in whole], dtype=np.float64)
-        return self.encoder.encode(whole), counts
+        texts = [whole(text) for text in texts]
+        counts = np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
+        return self.encoder.encode(texts), counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
         if text is not None and not isinstance(text, str):
             raise QueryError(f"a query's text is a str, not {type(text).__name__}")
         if text is None or not text.strip():
             raise QueryError("the query is empty: give some text, or an embedding by the router's own encoder")
-        text = _whole(text)
+        text = whole(text)
         name = hashlib.blake2b(text.encode(), digest_size=16).digest()
         with self._lock:
             if name in self._latest:
@@ -199,6 +199,6 @@ def _tokens(given: Any, name: str) -> int:
     return int(given)
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Put ``?`` for halves of characters, which remain where a text was cut by UTF-16 units: they can't be encoded."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
