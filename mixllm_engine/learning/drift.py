@@ -1,14 +1,20 @@
 """Has a candidate's quality shifted? A two-sided CUSUM test on the residuals of its online labels.
 
-With z = (label - prediction before the label was learned) / sigma, sigma the running deviation of the residuals::
+With z = (label - prediction before the label was learned) / sigma, sigma the running deviation of the residuals, and s
+the share of it that counts::
 
-    up   <- max(0, up   + z - k)          a shift to the better
-    down <- max(0, down - z - k)          a shift to the worse
+    up   <- max(0, up   + s z - k)        a shift to the better
+    down <- max(0, down - s z - k)        a shift to the worse
 
 Either sum measures, in standard errors of one label, what has gathered beyond the slack k; an alert stands while one
 of them is above the threshold. Page's argument: a sum that last was 0 before label j makes j the likeliest beginning
 of the change. Since the sums are bounded at twice the threshold, an alert goes away by itself when predictions are
 right again, because the heads have learned the change or because the candidate recovered.
+
+A prediction for a query unlike those that the candidate answered before is no more than a guess, and that it was wrong
+says little: s = min(1, 2 / r)^2, with r the novelty of the query (`HeadBank.novelty`), which is 0.6 to 1.6 for queries
+of known kinds and 3 to 9 for others. Without it, the first queries of a kind that is hard for all LLMs look as if one
+LLM after the other had become worse.
 
 Where an alert begins, the learner lets what it knew of the candidate's quality weigh no more than a few labels
 (`LearningConfig.drift_memory`), so that it follows at once.
@@ -41,6 +47,8 @@ _SLACK: Final = 0.25
 _PRIOR_VARIANCE: Final = 0.25
 _PRIOR_STRENGTH: Final = 20.0
 _LEAST_VARIANCE: Final = 0.12
+# Up to this novelty a query is of a known kind.
+_KNOWN_KIND: Final = 2.0
 
 
 @dataclass
@@ -82,10 +90,11 @@ class DriftTest:
         self._count = self._squares = 0.0
         self._up, self._down = _Side(), _Side()
 
-    def add(self, residual: float) -> None:
-        """Take in the residual of one new label."""
+    def add(self, residual: float, novelty: float = 1.0) -> None:
+        """Take in the residual of one new label, for a query of some novelty."""
         variance = (self._squares + _PRIOR_STRENGTH * _PRIOR_VARIANCE) / (self._count + _PRIOR_STRENGTH)
-        step, bound = residual / math.sqrt(max(variance, _LEAST_VARIANCE)), 2.0 * self.threshold
+        share = (_KNOWN_KIND / max(novelty, _KNOWN_KIND)) ** 2
+        step, bound = share * residual / math.sqrt(max(variance, _LEAST_VARIANCE)), 2.0 * self.threshold
         self._up.add(step - _SLACK, residual, bound)
         self._down.add(-step - _SLACK, residual, bound)
         self._count += 1.0
@@ -142,13 +151,23 @@ class DriftTests:
         self.threshold = threshold
         self._tests = {name: DriftTest.restore(numbers, threshold) for name, numbers in state.items()}
 
-    def add(self, name: str, residual: float) -> bool:
-        """Take in one new label of a candidate, label minus prediction; tell whether an alert begins with it."""
+    def add(self, name: str, residual: float, novelty: float = 1.0) -> bool:
+        """Take in one new label of a candidate; tell whether an alert begins with it.
+
+        Parameters
+        ----------
+        name : str
+            The candidate.
+        residual : float
+            Label minus prediction.
+        novelty : float
+            How much less is known of such queries than of others: 1 = as much.
+        """
         test = self._tests.get(name)
         if test is None:
             test = self._tests[name] = DriftTest(self.threshold)
         stood = test.alerts
-        test.add(residual)
+        test.add(residual, novelty)
         return test.alerts and not stood
 
     def alerts(self, names: Iterable[str]) -> list[dict[str, Any]]:

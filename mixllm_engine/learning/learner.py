@@ -355,11 +355,13 @@ class Learner:
         """Test a new label against what was predicted before it is learned; where an alert begins, forget."""
         position = self.pool.index.get(row.candidate)
         if self.drift is not None and row.before is None and position is not None:
-            expected = min(max(float(context.dot(self.predictor.quality.weights[position])), 0.0), 1.0)
-            begins = self.drift.add(row.candidate, row.after.weight * (row.after.value - expected))
+            heads = self.predictor.quality
+            expected = min(max(float(context.dot(heads.weights[position])), 0.0), 1.0)
+            residual = row.after.weight * (row.after.value - expected)
+            begins = self.drift.add(row.candidate, residual, heads.novelty(position, context))
             if begins and self.config.learning.binary != "policy_gradient":  # else the heads learn nothing online
                 memory = self.config.learning.drift_memory
-                self._forget_tables(row.candidate, memory / max(self.predictor.quality.weight(position), memory))
+                self._forget_tables(row.candidate, memory / max(heads.weight(position), memory))
                 self.predictor.fade_quality(position, memory)
 
     def _fold_outcomes(self, rows: Sequence[OutcomeRow]) -> None:

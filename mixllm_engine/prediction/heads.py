@@ -161,6 +161,18 @@ class HeadBank:
         """Return x' A_l^-1 x for every candidate, shape (K,): the paper's s_unc (equation 9)."""
         return np.maximum(self._inverses.dot(self._triangle.products(context)), 0.0)
 
+    def novelty(self, position: int, context: Vector) -> float:
+        """Return how many times as uncertain one head is of a context as it is, on average, of those that it learned.
+
+        That is x' A_l^-1 x over its mean over the rows of X, tr(A_l^-1 X'X) / n; 1 where nothing was observed.
+        """
+        weight = self.weight(position)
+        if weight <= 0.0:
+            return 1.0
+        inverse = self._inverse(position)
+        usual = float(np.vdot(inverse, self.gram[position])) / weight
+        return float(context.dot(inverse.dot(context))) / usual
+
     def update(self, position: int, context: Vector, target: float, *, weight: float = 1.0, keep: float = 1.0) -> None:
         """Learn one observation of some weight; `keep` is the share g of the older ones that stays.
 

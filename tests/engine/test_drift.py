@@ -10,7 +10,7 @@ import pytest
 from mixllm_engine import Router, RouterConfig, StateError
 from mixllm_engine.learning.drift import DriftTest, DriftTests
 from mixllm_engine.prediction.heads import HeadBank
-from mixllm_engine.testing import HashingEncoder, tiny_router
+from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
 
 THRESHOLD = 20.0
 WATCHING = RouterConfig.model_validate({"exploration": {"pulls": 0}, "learning": {"drift_threshold": THRESHOLD}})
@@ -71,6 +71,15 @@ def test_an_alert_goes_away_when_predictions_are_right_again() -> None:
     assert test.alert() is None
 
 
+def test_who_errs_about_the_unknown_has_not_changed() -> None:
+    known, new = DriftTest(THRESHOLD), DriftTest(THRESHOLD)
+    for _ in range(60):
+        known.add(-0.8, novelty=2.0)
+        new.add(-0.8, novelty=6.0)
+    assert known.alert() is not None
+    assert new.alert() is None
+
+
 def test_it_goes_on_where_it_stood() -> None:
     rng = np.random.default_rng(0)
     tests = DriftTests(THRESHOLD, {})
@@ -110,6 +119,18 @@ def test_stats_name_the_candidate_that_became_worse(tmp_path: Path) -> None:
     assert loaded.stats()["alerts"] == [alert]
     router.remove_candidate("dear")
     assert router.stats()["alerts"] == []
+
+
+@pytest.mark.parametrize("kind", ["sum", "verse"])
+def test_a_hard_kind_of_queries_is_no_drift_and_worse_answers_to_a_known_one_are(kind: str) -> None:
+    router = Router(tiny_pool(), config=WATCHING, seed=0)
+    sums = [f"What is {a} times {b} plus {a + b}?" for a in range(20) for b in range(20)]
+    router.fit({"prompt": sums, "cheap|quality": [0.9] * 400, "dear|quality": [0.9] * 400}, progress=False)
+    for step in range(60):
+        verse = f"Write a melancholy poem about {step} rivers, the moon and a lost friend."
+        decision = router.decide(sums[5 * step] if kind == "sum" else verse, force="dear")
+        router.feedback(decision, 0.0)
+    assert [alert["candidate"] for alert in router.stats()["alerts"]] == (["dear"] if kind == "sum" else [])
 
 
 def test_changed_labels_and_failures_are_no_evidence() -> None:

@@ -55,6 +55,29 @@ def test_order_batches_and_merges_do_not_matter(
         assert np.allclose(other.residual_variance(0.5, 10), one_by_one.residual_variance(0.5, 10), atol=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(CONTEXTS, st.floats(0.1, 3.0)), min_size=1, max_size=20), CONTEXTS)
+def test_novelty_is_the_leverage_beside_that_of_the_own_observations(
+    observations: list[tuple[np.ndarray, float]], context: np.ndarray
+) -> None:
+    heads = bank()
+    assert heads.novelty(0, context) == 1.0  # nothing was observed, so nothing is new
+    for observed, weight in observations:
+        heads.update(0, observed, 0.5, weight=weight)
+    inverse = np.linalg.inv(heads.precision[0])
+    usual = np.average([x @ inverse @ x for x, _ in observations], weights=[weight for _, weight in observations])
+    assert heads.novelty(0, context) == pytest.approx(context @ inverse @ context / usual)
+    assert heads.novelty(1, context) == 1.0
+
+
+def test_what_was_never_seen_is_new() -> None:
+    heads, rng = bank(), np.random.default_rng(0)
+    for _ in range(100):
+        heads.update(0, np.array([1.0, 1.0 + 0.1 * rng.normal(), 0.0, 0.0]), 0.5)
+    assert heads.novelty(0, np.array([1.0, 1.0, 0.0, 0.0])) == pytest.approx(0.8, abs=0.2)
+    assert heads.novelty(0, np.array([1.0, 0.0, 1.0, 0.0])) > 10.0
+
+
 def test_weights_are_the_ridge_solution_towards_the_prior_mean() -> None:
     rng = np.random.default_rng(0)
     contexts, targets = np.c_[np.ones(50), rng.normal(size=(50, D - 1))], rng.random(50)
