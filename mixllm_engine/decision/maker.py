@@ -13,15 +13,17 @@ from typing import NamedTuple
 import numpy as np
 
 from mixllm_engine.candidates import Pool
-from mixllm_engine.config import ExplorationConfig, RouterConfig
+from mixllm_engine.config import RouterConfig
+from mixllm_engine.decision.advance import to_leader, to_newcomers
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_wait, check_willingness
 from mixllm_engine.decision.choice import Choice, chance, choose, first, rank
 from mixllm_engine.decision.gate import Gate
-from mixllm_engine.decision.score import KNOWN, Scores, ScoreTable, optimism, score
+from mixllm_engine.decision.score import Scores, ScoreTable, score
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
 from mixllm_engine.encoding.context import Context
 from mixllm_engine.errors import ConfigError, ContextWindowError, NoEligibleCandidateError
+from mixllm_engine.prediction.heads import HeadBank
 from mixllm_engine.prediction.predictor import Prediction, Predictor
 from mixllm_engine.types import Decision, Vector
 from mixllm_engine.waiting.cooldown import Cooldowns
@@ -42,16 +44,32 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Experience:
-    """How much is known of the candidates: labels, the fewest of all, and what quality is given in advance."""
+    """How much is known of the candidates: labels, the fewest of all, and what quality is given in advance.
 
+    It holds for these heads as long as they have learned nothing more.
+    """
+
+    heads: HeadBank
+    changes: int
     labels: Vector
     fewest: float
     advance: Vector | None
 
     @classmethod
-    def of(cls, labels: Vector, config: ExplorationConfig) -> _Experience:
-        fewest = float(labels.min())
-        return cls(labels=labels, fewest=fewest, advance=optimism(labels, config) if fewest < KNOWN else None)
+    def of(cls, predictor: Predictor, config: RouterConfig) -> _Experience:
+        heads, labels = predictor.quality, predictor.quality.count.copy()
+        leader = to_leader(predictor, config.decision.leader_advantage, config.exploration.pulls)
+        new = to_newcomers(labels, config.exploration)
+        return cls(
+            heads=heads,
+            changes=heads.changes,
+            labels=labels,
+            fewest=float(labels.min()),
+            advance=new if leader is None else leader if new is None else new + leader,
+        )
+
+    def holds_for(self, heads: HeadBank) -> bool:
+        return self.heads is heads and self.changes == heads.changes
 
 
 class _Standing(NamedTuple):
@@ -101,12 +119,13 @@ class DecisionMaker:
         self.gate = Gate.of(config.rollout)
         self._baseline = self._position_of_baseline(pool)
         self._rng = rng
-        self._experience = _Experience.of(np.zeros(len(pool)), exploration)
+        self._experience: _Experience | None = None
 
     @property
     def explores(self) -> bool:
         """Whether a candidate may still get exploring draws."""
-        return self._experience.fewest < self.config.exploration.pulls
+        pulls = self.config.exploration.pulls
+        return pulls > 0 if self._experience is None else self._experience.fewest < pulls
 
     def drawn(self, draws: Mapping[str, int]) -> None:
         """Take note of the exploring draws of all workers; those that were not written yet are only known here."""
@@ -144,7 +163,7 @@ class DecisionMaker:
         prediction = predictor.predict(context.features, context.prompt_tokens, prices)
         timing = self.load.timing(prediction.response_tokens)
         max_wait_s = self._max_wait_s(request)
-        experience = self._known(predictor.quality.count)
+        experience = self._known(predictor)
         scores = score(
             prediction,
             timing,
@@ -183,10 +202,10 @@ class DecisionMaker:
             penalty_weight=self._scoring.penalty_weight,
         )
 
-    def _known(self, labels: Vector) -> _Experience:
-        """Return what follows from the numbers of labels; it is worked out once for each array of them."""
-        if labels is not self._experience.labels:
-            self._experience = _Experience.of(labels, self.config.exploration)
+    def _known(self, predictor: Predictor) -> _Experience:
+        """Return what is known of the candidates; it is worked out anew only after something was learned."""
+        if self._experience is None or not self._experience.holds_for(predictor.quality):
+            self._experience = _Experience.of(predictor, self.config)
         return self._experience
 
     def _willingness(self, request: Request, reference_cost_usd: float) -> tuple[Budget | None, float]:

@@ -3,7 +3,8 @@
     s  = lambda/(lambda+1) p - 1/(lambda+1) c + alpha u - beta pen
     s' = s + kappa s_df                                                where f_df learns from feedback (equation 15)
 
-and, beyond the paper, a newcomer's score rises by what it is given in advance: lambda/(lambda+1) times `optimism`.
+and, beyond the paper, the scores of newcomers and of the leader rise by lambda/(lambda+1) times the quality that they
+are given in advance; see `decision.advance`.
 `DecisionConfig` says which form each part takes; both presets run through the same lines.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from mixllm_engine.candidates import Pool
-from mixllm_engine.config import DecisionConfig, ExplorationConfig
+from mixllm_engine.config import DecisionConfig
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.types import Score, Vector
 from mixllm_engine.waiting.timing import Timing, log_tokens_within
@@ -26,8 +27,6 @@ _HALF: Final = np.array(0.5)
 _LINEAR, _CUBIC = np.array(0.5 * 1.5976), np.array(0.5 * 0.07056)
 # exp() overflows a float64 beyond 709.8; two candidates so late are equally hopeless.
 _MAX_EXPONENT = 700.0
-# With so many labels a candidate's level is known, and nothing is given in advance any more.
-KNOWN: Final = 200.0
 
 
 class Scores(NamedTuple):
@@ -81,7 +80,7 @@ def score(
     feedback : array of shape (K,), optional
         kappa s_df.
     advance : array of shape (K,), optional
-        Quality that is given in advance; see `optimism`.
+        Quality that is given in advance; see `decision.advance`.
     """
     unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
     on_quality, on_cost = trade_weights(willingness_to_pay)
@@ -97,35 +96,6 @@ def score(
     if given is not None:
         total = total + given
     return Scores(trade, uncertainty, penalty, total, on_quality, feedback, given)
-
-
-def optimism(labels: Vector, config: ExplorationConfig) -> Vector | None:
-    """Return the quality that candidates are given in advance between their exploring draws and `KNOWN` labels.
-
-    Twenty labels of 0 and 1 tell a mean to about 0.1, and who looks a little worse by chance would never get any more
-    of them.
-
-    Parameters
-    ----------
-    labels : array of shape (K,)
-        How many labels n each candidate has.
-    config : ExplorationConfig
-        Its `optimism` is o in o (1 / sqrt(n + 2) - 1 / sqrt(KNOWN + 2)); from `pulls` labels on.
-
-    Returns
-    -------
-    array of shape (K,), or None
-        ``None`` where nothing is given in advance, which is so in every mode but ``"ucb"``.
-
-    Examples
-    --------
-    >>> optimism(np.array([0.0, 20.0, 98.0, 200.0]), ExplorationConfig()).round(4)
-    array([0.    , 0.0714, 0.0148, 0.    ])
-    """
-    if config.mode != "ucb" or config.optimism == 0.0:
-        return None
-    advance = config.optimism * (1.0 / np.sqrt(labels + 2.0) - 1.0 / math.sqrt(KNOWN + 2.0))
-    return np.where((labels >= config.pulls) & (labels < KNOWN), advance, 0.0)
 
 
 def trade_weights(willingness_to_pay: float) -> tuple[float, float]:

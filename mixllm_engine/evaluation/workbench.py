@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.config import FeatureConfig, RouterConfig
+from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
@@ -81,16 +82,19 @@ class Workbench:
 
 
 def expected(router: Router, data: FullFeedback) -> tuple[Matrix, Matrix]:
-    """Return a router's expected quality and cost in dollars for the queries of a pool, each of shape (n, K).
+    """Return what a router weighs for the queries of a pool: quality, and cost in dollars, each of shape (n, K).
 
-    The cost is that of the prompt as it was billed, which may be longer than the query: `Router.predict` can only count
-    the query.
+    The quality is the expected one and what the leader is given in advance; see `decision.advance`. The cost is that of
+    the prompt as it was billed, which may be longer than the query: `Router.predict` can only count the query.
     """
     told = router.predict(data.texts)
+    decision, exploration = router.config.decision, router.config.exploration
+    given = to_leader(router._learner.predictor, decision.leader_advantage, exploration.pulls)
     prompt = np.array([candidate.input_usd_per_mtok for candidate in router.candidates]) / 1e6
     answer = np.array([candidate.output_usd_per_mtok for candidate in router.candidates]) / 1e6
     billed = np.outer(data.prompt_tokens, prompt) + told.response_tokens * answer
-    return told.quality, np.where(np.isfinite(billed), billed, told.cost_usd)
+    worth = told.quality if given is None else told.quality + given
+    return worth, np.where(np.isfinite(billed), billed, told.cost_usd)
 
 
 def best_by(quality: Matrix, cost: Matrix, willingness_to_pay: float) -> npt.NDArray[np.intp]:

@@ -132,7 +132,8 @@ class HeadBank:
         self.weights = np.empty_like(self.prior_means) if weights is None else weights
         self.weights[:] = self.prior_means
         self.square = np.zeros(candidates)
-        self.count = np.zeros(candidates)  # replaced and never changed, so that what follows from it can be kept
+        self.count = np.zeros(candidates)
+        self.changes = 0  # how often anything was learned, so that what follows from all heads can be kept
         self._updates = np.zeros(candidates, dtype=np.int64)
         for position, observed in enumerate(statistics or ()):
             self.add(position, observed)
@@ -188,7 +189,7 @@ class HeadBank:
             inverse = self._grow(position, context if weight == 1.0 else math.sqrt(weight) * context)
         self.moment[position] += weight * target * context
         self.square[position] += weight * target * target
-        self._count(position, 1.0)
+        self.count[position] += 1.0
         self._solve(position, inverse)
 
     def relabel(
@@ -228,7 +229,7 @@ class HeadBank:
         self.gram[position] += observed.gram
         self.moment[position] += observed.moment
         self.square[position] += observed.square
-        self._count(position, observed.count)
+        self.count[position] += observed.count
         self._solve(position, self._invert(position))
 
     def statistics(self, position: int) -> HeadStatistics:
@@ -256,9 +257,22 @@ class HeadBank:
         residual = self.square[position] + weights.dot(self.gram[position].dot(weights) - 2.0 * self.moment[position])
         return float((max(residual, 0.0) + strength * prior) / (self.count[position] + strength))
 
+    def label_variance(self, prior: float, strength: float) -> Vector:
+        """Return the variance of every head's targets, shrunk towards a prior one that is worth so many of them."""
+        weight, total = self.gram[:, 0, 0], self.moment[:, 0]
+        squares = np.maximum(self.square - total * total / np.maximum(weight, 1.0), 0.0)
+        variance: Vector = (squares + strength * prior) / (weight + strength)
+        return variance
+
+    def mean_context(self, chosen: npt.NDArray[np.bool_]) -> Vector:
+        """Return the mean of all contexts that some heads have observed, shape (d,); the others change no bit of it."""
+        total: Vector = self.gram[:, 0, :][chosen].sum(axis=0)  # the constant is 1 in every context
+        total /= total[0]
+        return total
+
     def copy_head(self, position: int, other: HeadBank, source: int) -> None:
         """Take over one head of another bank, bit by bit; also its prior mean."""
-        self.count = self.count.copy()
+        self.changes += 1
         self._inverses.share(position, other._inverses[source])
         for name in ("prior_means", "gram", "moment", "weights", "square", "count", "_updates"):
             getattr(self, name)[position] = getattr(other, name)[source]
@@ -281,10 +295,6 @@ class HeadBank:
         """Replace the prior mean m_l of a head; what was observed stays."""
         self.prior_means[position] = mean
         self._solve(position, self._inverse(position))
-
-    def _count(self, position: int, more: float) -> None:
-        self.count = self.count.copy()
-        self.count[position] += more
 
     def _grow(self, position: int, context: Vector) -> Matrix:
         """Add an observation to a precision, and return its inverse, shape (d, d)."""
@@ -318,6 +328,7 @@ class HeadBank:
 
     def _solve(self, position: int, inverse: Matrix) -> None:
         # theta = A^-1 (A0 m + X'y)
+        self.changes += 1
         observed = self.prior_precision * self.prior_means[position] + self.moment[position]
         self.weights[position] = inverse.dot(observed)
 

@@ -77,6 +77,10 @@ def test_a_newcomer_that_looks_worse_by_chance_is_tried_beyond_its_draws() -> No
     assert np.mean(optimistic) > np.mean(greedy) + 0.1
 
 
+# Newcomers alone are given something in advance.
+NO_LEADER = RouterConfig.model_validate({"decision": {"leader_advantage": 0}})
+
+
 def labelled(levels: dict[str, tuple[int, float]], config: RouterConfig, store: Path | None = None) -> Router:
     """Return a router whose candidates have so many labels, all of the same value."""
     router = tiny_router(names=tuple(levels), config=config, store=store)
@@ -100,7 +104,7 @@ def parts(score: Score) -> float:
 
 
 def test_optimism_is_a_part_of_the_score_and_of_its_explanation(tmp_path: Path) -> None:
-    with labelled({"known": (300, 0.52), "new": (25, 0.5)}, DEFAULT, tmp_path / "log.db") as router:
+    with labelled({"known": (300, 0.52), "new": (25, 0.5)}, NO_LEADER, tmp_path / "log.db") as router:
         decision = router.decide("question", willingness_to_pay=3.0)
         explanation = router.explain(decision.decision_id)  # read back from the database
     for scores in (decision.scores, explanation.decision.scores):
@@ -116,14 +120,14 @@ def test_optimism_is_a_part_of_the_score_and_of_its_explanation(tmp_path: Path) 
 
 
 def test_nothing_is_given_in_advance_to_the_known_and_nothing_is_shown() -> None:
-    router = labelled({"a": (200, 0.5), "b": (300, 0.5)}, DEFAULT)
+    router = labelled({"a": (200, 0.5), "b": (300, 0.5)}, NO_LEADER)
     explanation = router.explain(router.decide("question").decision_id)
     assert "optimism" not in str(explanation)
     assert all(score.optimism == 0.0 for score in explanation.decision.scores.values())
 
 
 def test_a_tool_loop_is_decided_by_what_is_known() -> None:
-    router = labelled({"known": (300, 0.53), "new": (25, 0.5)}, DEFAULT)
+    router = labelled({"known": (300, 0.53), "new": (25, 0.5)}, NO_LEADER)
     assert router.decide("question", willingness_to_pay=1e3, session="s").candidate == "new"
     looping = Query(text="question", in_tool_loop=True)
     alone = router.decide(looping, willingness_to_pay=1e3)

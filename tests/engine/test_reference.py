@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from mixllm_engine import Candidate, Decision, Outcome, Query, Router, RouterConfig, Score
 from mixllm_engine.config import BUDGET_WORDS
+from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.prediction.heads import HeadBank
 from mixllm_engine.prediction.symmetric import Triangle, outer
@@ -72,6 +75,27 @@ class Reference:
         tokens = [tokens for tokens, _ in self.answers.get(name, [])]
         return (prior + sum(tokens)) / (prior / waiting.tokens_per_s + sum(seconds))
 
+    def to_leader(self, position: int) -> float:
+        """Return 2 se P (1 - 200 / n) of a candidate that had its draws, with P ~ exp(-z^2 / 2) against the best."""
+        heads = self.router._learner.predictor.quality
+        sums = [heads.statistics(each) for each in range(len(heads.count))]
+        weight = [float(observed.gram[0, 0]) for observed in sums]
+        judged = [each for each, n in enumerate(weight) if n > 0 and n >= self.router.config.exploration.pulls]
+        if position not in judged or max(weight) <= 200.0:
+            return 0.0
+        mean = sum(sums[each].gram[0] for each in judged) / sum(weight[each] for each in judged)
+        level = {each: float(solved(heads, each)[1] @ mean) for each in judged}
+        error = {}
+        for each in judged:
+            squares = max(sums[each].square - sums[each].moment[0] ** 2 / weight[each], 0.0)
+            variance = (squares + 20.0 * 0.25) / (weight[each] + 20.0)
+            error[each] = math.sqrt(variance / (weight[each] + heads.prior_precision[0]))
+        best = max(judged, key=lambda each: (level[each], -each))
+        z = {each: (level[best] - level[each]) / math.hypot(error[best], error[each]) for each in judged}
+        likelihood = {each: math.exp(-(z[each] ** 2) / 2.0) for each in judged}
+        share = likelihood[position] / sum(likelihood.values())
+        return 2.0 * error[position] * share * (1.0 - 200.0 / max(weight))
+
     def score(self, name: str, query: Query, willingness: float, max_wait_s: float, feedback: float) -> Score:
         router, config, waiting = self.router, self.router.config.decision, self.router.config.waiting
         learner, exploration = router._learner, router.config.exploration
@@ -104,10 +128,12 @@ class Reference:
             longest = max(max_wait_s - waiting_s - waiting.startup_s, 1e-9) * speed
             in_time = normal_distribution((math.log(longest) - log_length) / math.sqrt(variance))
             penalty = on_quality * quality * (1.0 - in_time)
-        labels, optimism = learner.predictor.quality.statistics(position).count, 0.0
+        labels, advance = learner.predictor.quality.statistics(position).count, 0.0
         if exploration.mode == "ucb" and exploration.pulls <= labels < 200.0:
-            advance = 1.0 / math.sqrt(labels + 2.0) - 1.0 / math.sqrt(202.0)
-            optimism = on_quality * exploration.optimism * advance
+            advance = exploration.optimism * (1.0 / math.sqrt(labels + 2.0) - 1.0 / math.sqrt(202.0))
+        if config.leader_advantage:
+            advance += self.to_leader(position)
+        optimism = on_quality * advance
         alpha = config.uncertainty_weight if exploration.mode == "ucb" else 0.0
         return Score(
             quality=quality,
@@ -205,14 +231,35 @@ def test_a_triangle_holds_all_of_a_symmetric_matrix(squares: Matrix) -> None:
     assert np.array_equal(outer(x), np.outer(x, x))
 
 
-def test_numbers_of_labels_are_replaced_and_never_changed() -> None:
+def test_what_the_leader_is_given_is_that_of_the_formula() -> None:
+    rng, names = np.random.default_rng(0), ("m1", "m2", "m3", "m4")
+    router = tiny_router(names=names)
+    texts = [f"question {row % 37} about {row % 11}" for row in range(700)]
+    table: dict[str, Any] = {"prompt": texts}
+    for name, level, labels in zip(names, (0.7, 0.69, 0.4, 0.9), (700, 400, 700, 19), strict=True):
+        table[f"{name}|quality"] = np.where(np.arange(700) < labels, (rng.random(700) < level) * 1.0, np.nan)
+    router.fit(table, progress=False)
+    given = to_leader(router._learner.predictor, 2.0, 20)
+    assert given is not None
+    assert given == pytest.approx([Reference(router).to_leader(position) for position in range(4)])
+    assert (given[:2] > 0.0).all()
+    assert given[3] == 0.0
+
+
+def test_a_bank_counts_its_changes() -> None:
     bank, context = HeadBank(np.zeros((2, 3)), shrinkage=1.0, strength=1.0), np.array([1.0, 0.5, 0.0])
-    before = bank.count
-    bank.update(0, context, 1.0)
-    bank.add(1, bank.statistics(0))
-    bank.copy_head(0, bank, 1)
-    assert before.tolist() == [0.0, 0.0]
-    assert bank.count.tolist() == [1.0, 1.0]
+    changes: list[Callable[[], None]] = [
+        lambda: bank.update(0, context, 1.0),
+        lambda: bank.relabel(0, context, 1.0, 0.0),
+        lambda: bank.add(1, bank.statistics(0)),
+        lambda: bank.copy_head(0, bank, 1),
+        lambda: bank.fade(0, 0.5),
+        lambda: bank.set_prior(1, context),
+    ]
+    for change in changes:
+        before = bank.changes
+        change()
+        assert bank.changes > before
 
 
 def test_a_context_is_worked_out_once_for_outcome_and_feedback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mixllm_engine import RouterConfig
 from mixllm_engine.config import DecisionConfig, ExplorationConfig
-from mixllm_engine.decision.score import KNOWN, Scores, lateness, normal_distribution, optimism, score
+from mixllm_engine.decision.advance import KNOWN, to_newcomers
+from mixllm_engine.decision.score import Scores, lateness, normal_distribution, score
 from mixllm_engine.prediction.predictor import Prediction
 from mixllm_engine.waiting.timing import Timing
 
@@ -124,7 +125,7 @@ def test_the_parts_add_up(config: DecisionConfig, p: float, c: float, lam: float
     fill = np.ones(len(labels))
     terms: dict[str, Any] = {
         "feedback": 0.3 * fill,
-        "advance": optimism(np.array(labels), EXPLORATION),
+        "advance": to_newcomers(np.array([0.0, *labels[1:]]), EXPLORATION),
         "willingness_to_pay": lam,
     }
     parts = scored(config, prediction(p * fill, c, 0.5), **terms)
@@ -137,7 +138,7 @@ def test_the_parts_add_up(config: DecisionConfig, p: float, c: float, lam: float
 
 @given(st.integers(EXPLORATION.pulls, 400), st.integers(1, 400))
 def test_optimism_shrinks_with_every_label_and_ends(labels: int, more: int) -> None:
-    found = optimism(np.array([labels, labels + more, 0.0, EXPLORATION.pulls - 1.0, KNOWN]), EXPLORATION)
+    found = to_newcomers(np.array([labels, labels + more, 0.0, EXPLORATION.pulls - 1.0, KNOWN]), EXPLORATION)
     assert found is not None
     assert found[0] > found[1] >= 0.0 or found[0] == found[1] == 0.0
     assert (found[0] > 0.0) == (labels < KNOWN)
@@ -146,5 +147,5 @@ def test_optimism_shrinks_with_every_label_and_ends(labels: int, more: int) -> N
 
 @pytest.mark.parametrize("changes", [{"mode": "none"}, {"mode": "thompson"}, {"optimism": 0.0}])
 def test_only_ucb_gives_anything_in_advance(changes: dict[str, Any]) -> None:
-    assert optimism(np.array([30.0]), EXPLORATION.model_copy(update=changes)) is None
+    assert to_newcomers(np.array([30.0]), EXPLORATION.model_copy(update=changes)) is None
     assert scored(DEFAULT, prediction([0.5], [0.001])).optimism is None

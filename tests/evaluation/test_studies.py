@@ -94,10 +94,10 @@ def test_newcomers_get_their_share() -> None:
 
 
 def test_unseen_domains_lose_and_learn() -> None:
-    found = by_key(studies.ood(synthetic.pool(400), synthetic.bench(), SEEDS, grid=(2.0, 20.0)))
+    found = by_key(studies.ood(synthetic.pool(1500), synthetic.bench(), SEEDS, grid=(2.0, 20.0)))
     assert {setting for setting, _, _ in found} == {*synthetic.DOMAINS, "mean of domains"}
     loss = found["mean of domains", "default", "offline %"].mean
-    assert loss < found["mean of domains", "default", "online %"].mean
+    assert loss < found["mean of domains", "default", "online %"].mean - 5.0
 
 
 def test_an_ablation_has_offline_and_online_figures_for_every_configuration() -> None:

@@ -19,7 +19,7 @@ PARTS: Final = {
     "late": "may be late",
     "unsure": "unsure",
     "feedback": "feedback",
-    "optimism": "newcomer's advance",
+    "optimism": "given in advance",
 }
 _NOTHING: Final = 5e-5  # parts below this are not shown
 _TOLD: Final = 5e-4  # and below this not told
