@@ -61,7 +61,7 @@ class Counterfactual:
             gap=gap,
             quality=quality if 0.0 <= quality <= 1.0 else None,
             cost_usd=cost_usd if cost_usd >= 0.0 else None,
-            willingness_to_pay=_level(chosen, other, per_dollar / on_cost) if on_cost else None,
+            willingness_to_pay=_level(chosen, other, on_quality, per_dollar / on_cost) if on_cost else None,
         )
 
     def __str__(self) -> str:
@@ -84,10 +84,14 @@ def _per_dollar(decision: Decision, on_quality: float) -> float:
     return (on_quality * dearest.quality - dearest.trade) / dearest.cost_usd if dearest.cost_usd else 0.0
 
 
-def _level(chosen: Score, other: Score, unit: float) -> float | None:
-    """Solve (lambda dp - dc) / (lambda + 1) + dr = 0, with costs in the pool's unit and the rest r of both scores."""
-    quality, cost = other.quality - chosen.quality, (other.cost_usd - chosen.cost_usd) * unit
-    rest = (other.total - other.trade) - (chosen.total - chosen.trade)
+def _level(chosen: Score, other: Score, on_quality: float, unit: float) -> float | None:
+    """Solve (lambda dp - dc) / (lambda + 1) + dr = 0, with costs in the pool's unit and the rest r of both scores.
+
+    What is given in advance is quality, and counts with it.
+    """
+    advance = (other.optimism - chosen.optimism) / on_quality if on_quality else 0.0
+    quality, cost = other.quality - chosen.quality + advance, (other.cost_usd - chosen.cost_usd) * unit
+    rest = (other.total - other.trade - other.optimism) - (chosen.total - chosen.trade - chosen.optimism)
     if quality + rest == 0.0:
         return None
     found = (cost - rest) / (quality + rest)

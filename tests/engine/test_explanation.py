@@ -25,11 +25,11 @@ BARE = RouterConfig(
 )
 
 
-def taught(config: RouterConfig, store: Path | None = None) -> Router:
+def taught(config: RouterConfig, store: Path | None = None, rows: int = 40) -> Router:
     router = tiny_router(names=("cheap", "middle", "dear"), config=config, store=store)
     levels = {"cheap": 0.45, "middle": 0.6, "dear": 0.8}
-    columns: dict[str, Any] = {f"{name}|quality": [level, level - 0.2] * 20 for name, level in levels.items()}
-    router.fit({"prompt": [f"question {n % 7}" for n in range(40)], **columns}, progress=False)
+    columns: dict[str, Any] = {f"{name}|quality": [level, level - 0.2] * (rows // 2) for name, level in levels.items()}
+    router.fit({"prompt": [f"question {n % 7}" for n in range(rows)], **columns}, progress=False)
     return router
 
 
@@ -60,11 +60,14 @@ def test_a_decision_of_an_older_store_says_what_it_knows() -> None:
     assert "dear" in str(shown)
 
 
-@given(willingness=st.floats(0.05, 50.0), question=st.integers(0, 6))
+@given(willingness=st.floats(0.05, 50.0), question=st.integers(0, 6), leads=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_the_willingness_to_pay_that_is_named_is_where_the_choice_changes(willingness: float, question: int) -> None:
-    router = taught(BARE)
+def test_the_willingness_to_pay_that_is_named_is_where_the_choice_changes(
+    willingness: float, question: int, leads: bool
+) -> None:
+    router = taught(BARE, rows=600 if leads else 40)  # who leads is known after 200 labels
     decision = router.decide(f"question {question}", willingness_to_pay=willingness)
+    assert any(score.optimism > 0.0 for score in decision.scores.values()) == leads
     change = Counterfactual.of(decision)
     assert change
     if change.willingness_to_pay is None:
