@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from mixllm_engine.config import ExplorationConfig
+from mixllm_engine.config import ExplorationConfig, RouterConfig
 from mixllm_engine.prediction.predictor import Predictor
 from mixllm_engine.types import Vector
 
@@ -57,17 +57,16 @@ def to_newcomers(labels: Vector, config: ExplorationConfig) -> Vector | None:
     return np.where((labels >= config.pulls) & (labels < KNOWN), given, 0.0)
 
 
-def to_leader(predictor: Predictor, standard_errors: float, pulls: int) -> Vector | None:
+def to_leader(predictor: Predictor, config: RouterConfig) -> Vector | None:
     """Return the quality that candidates are given in advance because they are, or may be, the best on average.
 
     Parameters
     ----------
     predictor : Predictor
         What is known of the candidates.
-    standard_errors : float
-        The factor a.
-    pulls : int
-        Candidates with fewer labels are left out: they have exploring draws.
+    config : RouterConfig
+        Its `decision.leader_advantage` is a; candidates with fewer than `exploration.pulls` labels are left out, since
+        they have exploring draws.
 
     Returns
     -------
@@ -75,14 +74,14 @@ def to_leader(predictor: Predictor, standard_errors: float, pulls: int) -> Vecto
         ``None`` where nobody leads yet.
     """
     heads = predictor.quality
-    weight, judged = heads.gram[:, 0, 0], heads.count >= max(pulls, 1)
+    weight, judged = heads.gram[:, 0, 0], heads.count >= max(config.exploration.pulls, 1)
     most = float(weight.max(where=judged, initial=0.0))
-    if standard_errors == 0.0 or most <= KNOWN:
+    if config.decision.leader_advantage == 0.0 or most <= KNOWN:
         return None
     level = predictor.expected(heads.mean_context(judged))[: len(judged)]
     variance = heads.label_variance(_PRIOR_VARIANCE, _PRIOR_STRENGTH) / (weight + heads.prior_precision[0])
     share = plausible(np.where(judged, level, -np.inf), variance)
-    given: Vector = standard_errors * (1.0 - KNOWN / most) * np.sqrt(variance) * share
+    given: Vector = config.decision.leader_advantage * (1.0 - KNOWN / most) * np.sqrt(variance) * share
     return given
 
 

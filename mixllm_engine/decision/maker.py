@@ -58,7 +58,7 @@ class _Experience:
     @classmethod
     def of(cls, predictor: Predictor, config: RouterConfig) -> _Experience:
         heads, labels = predictor.quality, predictor.quality.count.copy()
-        leader = to_leader(predictor, config.decision.leader_advantage, config.exploration.pulls)
+        leader = to_leader(predictor, config)
         new = to_newcomers(labels, config.exploration)
         return cls(
             heads=heads,

@@ -88,8 +88,7 @@ def expected(router: Router, data: FullFeedback) -> tuple[Matrix, Matrix]:
     the prompt as it was billed, which may be longer than the query: `Router.predict` can only count the query.
     """
     told = router.predict(data.texts)
-    decision, exploration = router.config.decision, router.config.exploration
-    given = to_leader(router._learner.predictor, decision.leader_advantage, exploration.pulls)
+    given = to_leader(router._learner.predictor, router.config)
     prompt = np.array([candidate.input_usd_per_mtok for candidate in router.candidates]) / 1e6
     answer = np.array([candidate.output_usd_per_mtok for candidate in router.candidates]) / 1e6
     billed = np.outer(data.prompt_tokens, prompt) + told.response_tokens * answer

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import PredictionConfig
+from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.decision.budget import SPEND_SHARE, SpendCurve
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.onboarding import Labelled, Onboarding
@@ -164,7 +165,7 @@ def teach(
     for name in onboarded.keys() - set(lesson.table.candidates):
         learned = learned.with_onboarded(name, onboarded[name].fresh()).with_networks(name, networks or {})
     learner.start(learned)
-    learner.curve = calibrate(learner.predictor, lesson.contexts, lesson.prompt_tokens, learner.reference_cost_usd)
+    learner.curve = calibrate(learner, lesson.contexts, lesson.prompt_tokens)
     learner.recall(dropped or {})
     return report(lesson, learner.predictor)
 
@@ -272,10 +273,11 @@ def response_lengths(
     return lengths
 
 
-def calibrate(predictor: Predictor, contexts: Matrix, prompt_tokens: Vector, reference_cost_usd: float) -> SpendCurve:
-    """Measure what each lambda would spend on the queries of a table."""
-    quality, cost, _ = predictor.predict_many(contexts, prompt_tokens)
-    return SpendCurve.measure(quality, cost, reference_cost_usd)
+def calibrate(learner: Learner, contexts: Matrix, prompt_tokens: Vector) -> SpendCurve:
+    """Measure what each lambda would spend on the queries of a table, the leader having its advantage."""
+    quality, cost, _ = learner.predictor.predict_many(contexts, prompt_tokens)
+    advance = to_leader(learner.predictor, learner.config)
+    return SpendCurve.measure(quality if advance is None else quality + advance, cost, learner.reference_cost_usd)
 
 
 def report(lesson: Lesson, predictor: Predictor) -> FitReport:

@@ -31,8 +31,7 @@ def fitted(levels: dict[str, tuple[int, float]], **decision: Any) -> Router:
 
 
 def given_to(router: Router) -> Vector | None:
-    decision, exploration = router.config.decision, router.config.exploration
-    return to_leader(router._learner.predictor, decision.leader_advantage, exploration.pulls)
+    return to_leader(router._learner.predictor, router.config)
 
 
 @given(ARMS)
@@ -139,3 +138,20 @@ def test_it_is_worked_out_anew_after_every_label_and_no_more_often(monkeypatch: 
     after = router.decide("question")
     assert len(asked) == 2
     assert after.scores["a"].optimism != before[0].scores["a"].optimism
+
+
+def test_budgets_know_what_the_leader_is_given() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"question {row}" for row in range(600)]
+    table: dict[str, Any] = {"prompt": texts}
+    for name, level in {"cheap": 0.60, "dear": 0.70}.items():
+        table[f"{name}|quality"] = (rng.random(600) < level).astype(float)
+    settings = {"prediction": {"quality_shrinkage": 1.0}, "exploration": {"mode": "none"}}
+    router = tiny_router(config=RouterConfig.model_validate(settings))
+    router.fit(table, progress=False)
+    curve = router._learner.curve
+    assert curve is not None
+    between = (curve.cost_usd > curve.cost_usd[0]) & (curve.cost_usd < curve.cost_usd[-1])
+    lam, promised = (values[between][between.sum() // 2] for values in (curve.willingness_to_pay, curve.cost_usd))
+    made = [router.decide(text, willingness_to_pay=float(lam)) for text in texts]
+    assert np.mean([each.scores[each.candidate].cost_usd for each in made]) == pytest.approx(promised, rel=1e-6)

@@ -239,7 +239,7 @@ def test_what_the_leader_is_given_is_that_of_the_formula() -> None:
     for name, level, labels in zip(names, (0.7, 0.69, 0.4, 0.9), (700, 400, 700, 19), strict=True):
         table[f"{name}|quality"] = np.where(np.arange(700) < labels, (rng.random(700) < level) * 1.0, np.nan)
     router.fit(table, progress=False)
-    given = to_leader(router._learner.predictor, 2.0, 20)
+    given = to_leader(router._learner.predictor, DEFAULT)
     assert given is not None
     assert given == pytest.approx([Reference(router).to_leader(position) for position in range(4)])
     assert (given[:2] > 0.0).all()
