@@ -152,7 +152,7 @@ class LearningConfig(_Frozen):
 
 
 class FeatureConfig(_Frozen):
-    """phi(q) = [1, domain posteriors, principal components] (paper, section 3.1)."""
+    """phi(q) = [1, domain posteriors, principal components, surface] (paper, section 3.1, but for the last)."""
 
     domains: Literal["tags", "clusters", "none"] = Field(
         default="tags", description="D: domains of the general prompts' tags, k-means clusters of them, or none."
@@ -160,6 +160,7 @@ class FeatureConfig(_Frozen):
     clusters: int = Field(default=8, ge=1, le=256, description="|D| where domains are clusters.")
     temperature: Positive = Field(default=0.1, description="T of softmax(e . mu_j / T), for clusters.")
     components: int = Field(default=24, ge=0, le=384, description="Principal components of the embedding.")
+    surface: bool = Field(default=True, description="How long a text is, how many lines and digits it has.")
 
 
 class WaitingConfig(_Frozen):

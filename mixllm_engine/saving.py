@@ -32,7 +32,7 @@ _PARTS: Final = {"format", "version", "encoder", "config", "pool", *Learned().ma
 
 def begin(pool: Pool, contexts: ContextMaker, config: RouterConfig, store: Store) -> Learner:
     """Make a learner that begins with what the store keeps, or raise `StateError` if that is damaged."""
-    learner = Learner(pool, contexts.features, contexts.encoder.fingerprint, config)
+    learner = Learner(pool, contexts.features, contexts.space, config)
     state = store.state(learner.encoder)
     if state is not None:
         unpack(state.data).teach(learner)
@@ -154,13 +154,13 @@ class Saved:
 
     def learned(self, learner: Learner) -> Learned:
         """Return what was learned, or raise `StateError` if the learner's encoder or features are others."""
-        if self.encoder != learner.encoder:
-            raise StateError("the state was learned with another encoder; give that one, or fit anew")
         if _distinct(self.config.features) != _distinct(learner.config.features):
             raise StateError(
                 f"the state was learned over the features {_distinct(self.config.features)}, this router has "
                 f"{_distinct(learner.config.features)}; give that configuration, or fit anew"
             )
+        if self.encoder != learner.encoder:
+            raise StateError("the state was learned with another encoder; give that one, or fit anew")
         with np.errstate(all="ignore"):  # what overflows is found when a learner begins with it
             return Learned.restore(self.manifest, self.tensors, learner.features.dimension)
 
@@ -186,13 +186,17 @@ def unpack(data: bytes) -> Saved:
     try:
         return Saved(
             encoder=str(manifest["encoder"]),
-            config=RouterConfig.model_validate(manifest["config"]),
+            config=RouterConfig.model_validate({**manifest["config"], "features": _features(manifest["config"])}),
             candidates=Pool(_keyless(fields) for fields in manifest["pool"]).candidates,
             manifest=manifest,
             tensors=tensors,
         )
     except (KeyError, TypeError, ValidationError, CandidateError) as error:
         raise StateError(f"the state's manifest lacks a part or holds one that is not allowed: {error!r}") from error
+
+
+def _features(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"surface": False, **config["features"]}  # states of before there was one don't name it
 
 
 def _keyless(fields: Mapping[str, Any]) -> Candidate:

@@ -132,7 +132,8 @@ class Query:
     Parameters
     ----------
     text : str, optional
-        What the person asked: the text that is encoded. Not needed when `embedding` is given.
+        What the person asked: the text that is encoded. With `embedding` it is not needed, but its length, lines and
+        digits are read; without it the query counts as one of usual length, in one line and without digits.
     embedding : array of shape (d,), optional
         The query's embedding by the router's own encoder; saves encoding it again.
     needs : iterable of str

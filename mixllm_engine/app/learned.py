@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mixllm_engine.app.ledger import Ledger, packaged_encoder
+from mixllm_engine.app.ledger import Ledger, packaged_spaces
 from mixllm_engine.candidates import Pool, resolve
-from mixllm_engine.config import RouterConfig
+from mixllm_engine.config import FeatureConfig, RouterConfig
 from mixllm_engine.errors import UnknownPriceError
 from mixllm_engine.router import Router
 from mixllm_engine.saving import unpack
@@ -84,8 +84,9 @@ def from_store(store: SqlStore, ledger: Ledger, given: Sequence[str | Candidate]
     StateError
         If what it keeps is damaged.
     """
-    encoder = packaged_encoder()
-    state = store.state(ledger.encoder or encoder)
+    spaces = packaged_spaces()
+    space = ledger.encoder or next(iter(spaces))
+    state = store.state(space)
     saved = None if state is None else unpack(state.data)
     settings: Settings = "default" if saved is None else "saved"
     pool, unpriced = list(given), frozenset[str]()
@@ -94,10 +95,10 @@ def from_store(store: SqlStore, ledger: Ledger, given: Sequence[str | Candidate]
         names = {*(ledger.pool or told), *store.choices(), *ledger.accounts}
         unpriced = frozenset(name for name in names if name not in told and not _priced(name))
         pool = [told.get(name) or (_unpriced(name) if name in unpriced else name) for name in sorted(names)]
-    if not pool or ledger.encoder not in (None, encoder):
+    if not pool or space not in spaces:
         candidates = Pool(pool).candidates if pool else ()
         return Learned(candidates=candidates, unpriced=unpriced, stats=None, settings=settings)
-    config = RouterConfig.default() if saved is None else saved.config
+    config = RouterConfig(features=FeatureConfig(surface=spaces[space])) if saved is None else saved.config
     with _reading(Router(pool, config=config, store=store)) as router:
         return Learned(candidates=router.candidates, unpriced=unpriced, stats=router.stats(), settings=settings)
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mixllm_engine.encoding.encoder import OnnxEncoder
+from mixllm_engine.encoding.surface import vector_space
 from mixllm_engine.store import schema
 from mixllm_engine.store.sql import SqlStore
 
@@ -58,16 +59,22 @@ class Ledger:
     accounts: dict[str, Account]
 
 
-def packaged_encoder() -> str:
-    """Return the fingerprint of the encoder that is part of this package; it is not loaded."""
-    return OnnxEncoder().fingerprint
+def packaged_spaces() -> dict[str, bool]:
+    """Name the vector spaces of the encoder that is part of this package, which is not loaded.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether the surface of texts is in it; the default configuration's comes first.
+    """
+    return {vector_space(OnnxEncoder().fingerprint, surface=surface): surface for surface in (True, False)}
 
 
 def read_ledger(store: SqlStore) -> Ledger:
     """Read what a log says, if possible of the decisions with the packaged encoder, or raise `StoreError`."""
-    encoder = packaged_encoder()
+    ours = schema.decisions.c.encoder.in_(packaged_spaces())
     with store.reading_at_one_moment() as connection:
-        newest = _newest(connection, schema.decisions.c.encoder == encoder) or _newest(connection, sa.true())
+        newest = _newest(connection, ours) or _newest(connection, sa.true())
         accounts = _accounts(connection)
     if newest is None:
         return Ledger(encoder=None, pool=(), accounts=accounts)

@@ -19,6 +19,7 @@ from mixllm_engine.config import FeatureConfig
 from mixllm_engine.encoding.encoder import Embeddings, Encoder
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.encoding.progress import shown
+from mixllm_engine.encoding.surface import UNKNOWN, surface, vector_space
 from mixllm_engine.errors import QueryError
 from mixllm_engine.types import Capability, Matrix, Query, Vector
 
@@ -37,8 +38,8 @@ class Context(NamedTuple):
 
     Attributes
     ----------
-    embedding : array of shape (d,)
-        Its embedding.
+    embedding : array of shape (d,) or (d + 3,)
+        Its embedding, and behind it the surface of its text, where that is a feature.
     features : array
         phi of it.
     prompt_tokens, max_output_tokens : int
@@ -82,6 +83,11 @@ class ContextMaker:
         """The map from embeddings to contexts."""
         return FeatureMap.general(self.encoder, self.config)
 
+    @property
+    def space(self) -> str:
+        """Name of the space of `Context.embedding`: what was learned in one is never used in another."""
+        return vector_space(self.encoder.fingerprint, surface=self.config.surface)
+
     def make(self, query: str | Query) -> Context:
         """Check and encode one query, or raise `QueryError` that says what is wrong."""
         if isinstance(query, str):
@@ -90,7 +96,7 @@ class ContextMaker:
             raise QueryError(f"a query is a text or a Query, not {type(query).__name__}")
         if isinstance(query.needs, str):
             raise QueryError(f"needs must be a list of capabilities, got the text {query.needs!r}")
-        embedding, counted = self._encoded(query.text) if query.embedding is None else self._checked(query.embedding)
+        embedding, counted = self._encoded(query.text) if query.embedding is None else self._given(query)
         prompt_tokens = counted if query.prompt_tokens is None else _tokens(query.prompt_tokens, "prompt_tokens")
         longest = 0 if query.max_output_tokens is None else _tokens(query.max_output_tokens, "max_output_tokens")
         if not isinstance(query.in_tool_loop, bool):
@@ -152,11 +158,13 @@ class ContextMaker:
     def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
         texts = [whole(text) for text in texts]
         counts = np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
-        return self.encoder.encode(texts), counts
+        embeddings = self.encoder.encode(texts)
+        if self.config.surface:
+            embeddings = np.hstack([embeddings, np.stack([surface(text) for text in texts])])
+        return embeddings, counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
-        if text is not None and not isinstance(text, str):
-            raise QueryError(f"a query's text is a str, not {type(text).__name__}")
+        text = _checked_text(text)
         if text is None or not text.strip():
             raise QueryError("the query is empty: give some text, or an embedding by the router's own encoder")
         text = whole(text)
@@ -165,20 +173,29 @@ class ContextMaker:
             if name in self._latest:
                 self._latest.move_to_end(name)
                 return self._latest[name]
-        found = (self.encoder.encode([text])[0], self.encoder.count_tokens(text))
+        found = (self._with_surface(self.encoder.encode([text])[0], text), self.encoder.count_tokens(text))
         with self._lock:
             self._latest[name] = found
             if len(self._latest) > _CACHED_TEXTS:
                 self._latest.popitem(last=False)
         return found
 
-    def _checked(self, given: npt.ArrayLike) -> tuple[npt.NDArray[np.floating], int]:
+    def _given(self, query: Query) -> tuple[npt.NDArray[np.floating], int]:
+        text = _checked_text(query.text)
+        return self._with_surface(self._checked(query.embedding), text or None), 0
+
+    def _with_surface(self, embedding: npt.NDArray[np.floating], text: str | None) -> npt.NDArray[np.floating]:
+        if not self.config.surface:
+            return embedding
+        return np.concatenate([embedding, UNKNOWN if text is None else surface(text)])
+
+    def _checked(self, given: npt.ArrayLike | None) -> Vector:
         try:
             embedding = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise QueryError(f"the embedding must be an array of numbers: {error}") from error
-        if embedding.shape != (self.features.input_dimension,):
-            expected = self.features.input_dimension
+        if embedding.shape != (self.features.embedding_dimension,):
+            expected = self.features.embedding_dimension
             raise QueryError(f"the embedding has shape {embedding.shape}, this router's encoder makes ({expected},)")
         with np.errstate(all="ignore"):
             square = float(embedding.dot(embedding))
@@ -188,7 +205,14 @@ class ContextMaker:
                 raise QueryError("the embedding must be finite and not all zero")
             embedding = embedding / largest
             square = float(embedding.dot(embedding))
-        return embedding / math.sqrt(square), 0
+        unit: Vector = embedding / math.sqrt(square)
+        return unit
+
+
+def _checked_text(given: Any) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise QueryError(f"a query's text is a str, not {type(given).__name__}")
+    return given
 
 
 def _tokens(given: Any, name: str) -> int:

@@ -1,8 +1,9 @@
-"""Embedding to context: phi(q) = [1, posteriors over domains, principal components of e].
+"""Embedding to context: phi(q) = [1, posteriors over domains, principal components of e, surface of the text].
 
-The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades. A
-posterior is softmax_j(e . mu_j / T_j + b_j). With tags, mu_j are the centroids that L_intra (paper, equation 1) finds
-on the general prompts; without tags they are those of k-means, with one T and no b.
+The first part lets every head learn its candidate's mean, the second knows coarse domains, the third finer shades, the
+last what no embedding holds (`encoding.surface`). A posterior is softmax_j(e . mu_j / T_j + b_j). With tags, mu_j are
+the centroids that L_intra (paper, equation 1) finds on the general prompts; without tags they are those of k-means,
+with one T and no b.
 
 The map is learned once for each encoder, from prompts of our own. It measured at least as good as a map learned from
 the user's own prompts (figures in docs/paper.md), and since it never changes, all that was ever learned stays
@@ -23,6 +24,7 @@ from mixllm_engine.config import FeatureConfig
 from mixllm_engine.encoding.clustering import spherical_kmeans
 from mixllm_engine.encoding.general_prompts import TaggedPrompts, few_prompts, general_domains, tagged_prompts
 from mixllm_engine.encoding.softmax_regression import softmax_regression
+from mixllm_engine.encoding.surface import SIZE
 from mixllm_engine.errors import EncoderError
 from mixllm_engine.types import Matrix, Vector
 
@@ -50,31 +52,37 @@ class FeatureMap:
         mu_j / T_j of each domain.
     bias : array of shape (m,)
         b_j.
+    behind : int
+        How many numbers stand behind an embedding, and are taken over as they are: those of the text's surface.
     """
 
     mean: Vector
     components: Matrix
     domains: Matrix
     bias: Vector
+    behind: int = 0
 
     @property
     def dimension(self) -> int:
         """Length of a context vector."""
-        return int(1 + self.domains.shape[0] + self.components.shape[1])
+        return int(1 + self.domains.shape[0] + self.components.shape[1] + self.behind)
 
     @cached_property
-    def input_dimension(self) -> int:
-        """Length of an embedding."""
+    def embedding_dimension(self) -> int:
+        """Length of an embedding alone."""
         return int(self.mean.shape[0])
 
     @cached_property
     def _directions(self) -> Matrix:
-        """Nothing, the domains and the components side by side, so that one product serves all, shape (d, 1 + m + k).
+        """Nothing, the domains, the components and what stands behind side by side, so that one product serves all.
 
-        Nothing less -1 is the constant 1.
+        The shape is (d + b, 1 + m + k + b). Nothing less -1 is the constant 1.
         """
-        rows = np.concatenate([np.zeros((1, self.input_dimension)), self.domains, self.components.T])
-        return rows.T  # each direction lies in one piece of memory
+        rows = np.concatenate([np.zeros((1, self.embedding_dimension)), self.domains, self.components.T])
+        width, count = self.embedding_dimension, len(rows)
+        beside = np.zeros((count + self.behind, width + self.behind))
+        beside[:count, :width], beside[count:, width:] = rows, np.eye(self.behind)
+        return beside.T  # each direction lies in one piece of memory
 
     @cached_property
     def _highest(self) -> float:
@@ -90,14 +98,25 @@ class FeatureMap:
     @cached_property
     def _origin(self) -> Vector:
         """What is subtracted: -1, the highest exponent, lest exp() overflows, and the projected mean."""
-        return np.concatenate([[-1.0], self._highest - self.bias, self.mean @ self.components])
+        return np.concatenate([[-1.0], self._highest - self.bias, self.mean @ self.components, np.zeros(self.behind)])
 
     @cached_property
     def _ones(self) -> Vector:
         return np.ones(len(self.domains))
 
     def __call__(self, embeddings: npt.NDArray[np.floating]) -> Matrix:
-        """Map embeddings to contexts: shape (d,) to (`dimension`,), or (n, d) to (n, `dimension`)."""
+        """Map embeddings, with what stands behind them, to contexts.
+
+        Parameters
+        ----------
+        embeddings : array of shape (d + b,) or (n, d + b)
+            d is `embedding_dimension`, b is `behind`.
+
+        Returns
+        -------
+        array of shape (`dimension`,) or (n, `dimension`)
+            phi of each.
+        """
         contexts: Matrix = embeddings.dot(self._directions) - self._origin
         if len(self.domains):
             shares = contexts.T[1 : len(self.domains) + 1]
@@ -121,7 +140,8 @@ class FeatureMap:
         Parameters
         ----------
         embeddings : array of shape (n, d)
-            With few rows there are fewer components, at most n - 1, and fewer clusters, one for three rows.
+            Alone, without the surface. With few rows there are fewer components, at most n - 1, and fewer clusters, one
+            for three rows.
         config : FeatureConfig
             What the map is made of.
         labels : array of shape (n,), optional
@@ -137,7 +157,7 @@ class FeatureMap:
         directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
         directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(count)])
         domains, bias = _domains(rows, config, labels, seed)
-        return cls(mean=mean, components=directions, domains=domains, bias=bias)
+        return cls(mean=mean, components=directions, domains=domains, bias=bias, behind=_behind(config))
 
     @classmethod
     def general(cls, encoder: Encoder, config: FeatureConfig) -> FeatureMap:
@@ -157,6 +177,7 @@ class FeatureMap:
             components=self.components[:, : config.components],
             domains=self.domains[kept],
             bias=self.bias[kept],
+            behind=_behind(config),
         )
 
 
@@ -191,13 +212,17 @@ def stored_map(folder: Path, encoder: Encoder) -> FeatureMap | None:
                 return None
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
         made = FeatureMap(**arrays)
-        fits = made.components.shape[0] == made.input_dimension == made.domains.shape[1]
+        fits = made.components.shape[0] == made.embedding_dimension == made.domains.shape[1]
     except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
         raise EncoderError(f"{_FILE} in {folder.name!r} is missing or damaged: {error!r}") from error
     usable = all((np.abs(array) < _MOST).all() for array in arrays.values())  # so that no product overflows
     if not fits or not usable or made.bias.shape != made.domains.shape[:1]:
         raise EncoderError(f"{_FILE} in {folder.name!r} holds arrays that don't fit; it is damaged")
     return made
+
+
+def _behind(config: FeatureConfig) -> int:
+    return SIZE if config.surface else 0
 
 
 def _learned(encoder: Encoder, config: FeatureConfig, prompts: TaggedPrompts) -> FeatureMap:

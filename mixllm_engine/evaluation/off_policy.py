@@ -194,7 +194,7 @@ def _estimates(rows: _Logged, outcome: Vector, level: float, folds: int, seed: i
 def _contexts(log: JudgedLog) -> Matrix:
     """Return phi, learned from the log's own embeddings: without labels, so that it gives none away."""
     step = -(-len(log) // _FEATURE_ROWS)
-    return FeatureMap.fit(log.embeddings[::step], FeatureConfig())(log.embeddings.astype(np.float32))
+    return FeatureMap.fit(log.embeddings[::step], FeatureConfig(surface=False))(log.embeddings.astype(np.float32))
 
 
 def _unsupported(log: JudgedLog, target: Matrix) -> float:

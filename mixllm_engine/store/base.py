@@ -31,9 +31,9 @@ class DecisionRecord:
     decision : Decision
         The choice and its scores.
     embedding : array of shape (d,), float16
-        The query's embedding.
+        The query's embedding, and behind it the surface of its text; see `encoding.context.Context`.
     encoder : str
-        Fingerprint of the encoder that made it.
+        Name of its vector space; see `encoding.surface.vector_space`.
     policy : str
         Version of the learned state that decided.
     prompt_tokens : int

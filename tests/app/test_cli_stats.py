@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mixllm_engine import Outcome, Router, RouterConfig
-from mixllm_engine.config import LearningConfig, StorageConfig
+from mixllm_engine.config import FeatureConfig, LearningConfig, StorageConfig
 from mixllm_engine.testing import FakeClock, tiny_router
 from tests.app.running import Command, pool, process, router
 
@@ -179,11 +179,11 @@ def test_vectors_of_another_encoder_are_not_guessed_at(mixllm: Command, store: P
         stats = made.stats()
     said = told(mixllm, "--store", store)
     assert {name: said[name] for name in COUNTS} == {name: stats[name] for name in COUNTS}
-    assert (said["alerts"], said["encoder"]) == (None, "hashing-64")
+    assert (said["alerts"], said["encoder"]) == (None, "hashing-64+surface")
     assert {of["mean_quality"] for of in said["candidates"].values()} == {None}
     assert sum(of["decisions"] for of in said["candidates"].values()) == 5
     text = mixllm("stats", "--store", store).out
-    assert "what was learned is unknown here: the vectors are by the encoder hashing-64" in text
+    assert "what was learned is unknown here: the vectors are by the encoder hashing-64+surface" in text
     assert "unknown" in mixllm("candidates", "--store", store).out
 
 
@@ -196,6 +196,12 @@ def test_of_two_encoders_the_packaged_one_counts(mixllm: Command, store: Path) -
     assert (said["feedback_applied"], said["feedback_pending"]) == (1, 1)
     with router(store) as made:
         check_same(said, made.stats())
+
+
+def test_vectors_without_the_surface_of_texts_are_the_packaged_encoders_too(mixllm: Command, store: Path) -> None:
+    with Router(pool(), store=store, config=RouterConfig(features=FeatureConfig(surface=False)), seed=0) as made:
+        judged(made, {"cheap": [1.0, 0.5], "dear": [1.0]})
+        check_same(told(mixllm, "--store", store), made.stats())
 
 
 def test_a_store_in_which_nobody_has_decided(mixllm: Command, store: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mixllm_engine.encoding.surface import surface
 from mixllm_engine.prediction.heads import HeadStatistics
 from mixllm_engine.testing import HashingEncoder
 from mixllm_engine.types import Label, Vector
@@ -82,7 +83,7 @@ class Log:
 
 def feature(text: str, features: Features) -> Vector:
     """Return phi of a text's embedding as a store keeps it."""
-    return features(_ENCODER.encode([text])[0].astype(np.float16).astype(np.float64))
+    return features(encoded(text).astype(np.float16).astype(np.float64))
 
 
 def quality(log: Log, table: Table, trust: float | None, features: Features) -> dict[str, HeadStatistics]:
@@ -113,7 +114,12 @@ def length(log: Log, table: Table, features: Features) -> dict[str, HeadStatisti
 
 def _fresh(text: str, features: Features) -> Vector:
     """Return phi of a text that was never stored."""
-    return features(_ENCODER.encode([text])[0])
+    return features(encoded(text))
+
+
+def encoded(text: str) -> Vector:
+    """Return the embedding of a text, and its surface behind it."""
+    return np.append(_ENCODER.encode([text])[0], surface(text))
 
 
 def _sums(rows: Sequence[tuple[Vector, float, float]]) -> HeadStatistics:

@@ -20,10 +20,10 @@ import pytest
 
 from mixllm_engine import Router
 from mixllm_engine.prediction.heads import HeadStatistics
-from mixllm_engine.testing import HashingEncoder
 from mixllm_engine.types import Vector
 from tests.engine import convergence
 from tests.engine.convergence import KEYS, open_router, reward, statistics, tasks, text
+from tests.engine.rule_model import encoded
 from tests.engine.test_store import place
 
 WORKERS, ITEMS = (int(number) for number in os.environ.get("MIXLLM_TEST_CONVERGENCE", "4x20").split("x"))
@@ -104,7 +104,7 @@ def added_up(router: Router) -> dict[str, list[float]]:
     observed = defaultdict[str, list[tuple[Vector, float]]](list)
     for item in range(WORKERS * ITEMS):
         (decision_id,) = store.linked(f"item-{item}")
-        embedding = HashingEncoder().encode([text(item)])[0].astype(np.float16).astype(np.float64)
+        embedding = encoded(text(item)).astype(np.float16).astype(np.float64)
         label = float(np.mean([reward(item, key) for key in KEYS]))
         observed[f"quality {store.decision(decision_id).decision.candidate}"].append((features(embedding), label))
     for row in store.outcomes_after(0, 1_000_000):

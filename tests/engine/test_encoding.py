@@ -22,6 +22,7 @@ from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.encoding.general_prompts import few_prompts, general_domains, tagged_prompts
 from mixllm_engine.encoding.softmax_regression import softmax_regression
+from mixllm_engine.encoding.surface import SIZE, surface
 from mixllm_engine.encoding.weights import Weights
 from mixllm_engine.testing import HashingEncoder, tiny_pool
 
@@ -130,22 +131,28 @@ def test_the_stored_map_is_the_packaged_encoders_own_and_tells_domains(encoder: 
     stored = FeatureMap.general(encoder, FeatureConfig())
     assert stored is FeatureMap.general(OnnxEncoder(), FeatureConfig())
     names = general_domains().names
-    assert stored.dimension == 1 + len(names) + FeatureConfig().components
+    assert stored.dimension == 1 + len(names) + FeatureConfig().components + SIZE
+    plain = FeatureMap.general(encoder, FeatureConfig(surface=False))
     for text, name in {
         "Write a function that counts the vowels of a word.": "short python functions",
         "The cup fell off the shelf and hit the plate, so _ broke.": "pronouns and blanks",
         "Which gas do plants take in for photosynthesis?": "earth, environment and elementary science",
     }.items():
-        posterior = stored(encoder.encode([text]))[0, 1 : 1 + len(names)]
+        posterior = plain(encoder.encode([text]))[0, 1 : 1 + len(names)]
         assert names[int(posterior.argmax())] == name
+        with_surface = stored(np.append(encoder.encode([text])[0], surface(text)))
+        assert np.allclose(with_surface[:-SIZE], plain(encoder.encode([text])[0]))
+        assert np.array_equal(with_surface[-SIZE:], surface(text))
 
 
 def test_another_encoder_learns_its_map_from_a_few_prompts() -> None:
     encoder = HashingEncoder()
     made = FeatureMap.general(encoder, FeatureConfig())
     assert made.domains.shape[0] == len(general_domains().names)
-    assert FeatureMap.general(encoder, FeatureConfig(domains="none", components=3)).dimension == 4
-    assert FeatureMap.general(encoder, FeatureConfig(domains="clusters", clusters=5, components=3)).dimension == 9
+    none, clusters = FeatureConfig(domains="none", components=3), FeatureConfig(domains="clusters", clusters=5)
+    assert FeatureMap.general(encoder, none).dimension == 4 + SIZE
+    assert FeatureMap.general(encoder, none.model_copy(update={"surface": False})).dimension == 4
+    assert FeatureMap.general(encoder, clusters.model_copy(update={"components": 3})).dimension == 9 + SIZE
 
 
 def test_softmax_regression_finds_the_classes_and_its_gradient_nearly_ends() -> None:
@@ -166,20 +173,23 @@ def test_softmax_regression_finds_the_classes_and_its_gradient_nearly_ends() -> 
     st.integers(0, 40),
     st.integers(1, 60),
     st.integers(0, 5),
+    st.booleans(),
 )
 def test_features_have_their_shape_for_any_number_of_rows(
-    domains: Literal["tags", "clusters", "none"], clusters: int, components: int, rows: int, seed: int
+    domains: Literal["tags", "clusters", "none"], clusters: int, components: int, rows: int, seed: int, behind: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     embeddings = rng.normal(size=(rows, 16))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     labels = rng.integers(0, 4, size=rows)
-    config = FeatureConfig(domains=domains, clusters=clusters, components=components)
+    config = FeatureConfig(domains=domains, clusters=clusters, components=components, surface=behind)
     features = FeatureMap.fit(embeddings, config, labels=labels, seed=seed)
     count = {"tags": int(labels.max()) + 1, "clusters": min(clusters, rows // 3), "none": 0}[domains]
-    context = features(embeddings)
+    surfaces = rng.uniform(size=(rows, SIZE if behind else 0))
+    context = features(np.hstack([embeddings, surfaces]))
     assert context.shape == (rows, features.dimension)
-    assert features.dimension == 1 + count + min(components, max(rows - 1, 0), 16)
+    assert features.dimension == 1 + count + min(components, max(rows - 1, 0), 16) + features.behind
+    assert np.array_equal(context[:, features.dimension - features.behind :], surfaces)
     assert (context[:, 0] == 1.0).all() and np.isfinite(context).all()
     if count:
         assert np.allclose(context[:, 1 : 1 + count].sum(axis=1), 1.0)
@@ -213,8 +223,32 @@ def test_queries_are_encoded_once_and_an_embedding_is_as_good_as_its_text() -> N
     first, second = maker.make("the same question"), maker.make("the same question")
     assert Counting.calls == before + 1
     assert np.array_equal(first.features, second.features)
-    given = maker.make(Query(embedding=first.embedding, prompt_tokens=3))
-    assert np.allclose(given.features, first.features)
+    (embedding,) = HashingEncoder().encode(["the same question"])
+    given = maker.make(Query(text="the same question", embedding=embedding))
+    assert np.allclose(given.features, first.features) and np.allclose(given.embedding, first.embedding)
+    assert Counting.calls == before + 1
+    alone = maker.make(Query(embedding=embedding, prompt_tokens=3))  # nobody knows how long its text is
+    assert np.allclose(alone.features[:-SIZE], first.features[:-SIZE]) and not alone.features[-SIZE:].any()
+    plain = ContextMaker(HashingEncoder(), FeatureConfig(surface=False))
+    assert np.allclose(plain.make(Query(embedding=embedding)).features, plain.make("the same question").features)
+
+
+@given(st.text(min_size=1))
+def test_a_surface_has_its_bounds_and_many_texts_are_as_one(text: str) -> None:
+    length, lines, digits = surface(text)
+    assert -0.7 <= length <= 0.7 and 0.0 <= lines <= 0.7 and 0.0 <= digits <= 2.1
+    assert surface(text + "and more")[0] > length and surface(text + "\n")[1] > lines
+    maker = ContextMaker(HashingEncoder(), FeatureConfig())
+    if text.strip():
+        assert np.allclose(maker.many([text])[0][0], maker.make(text).features)
+
+
+def test_a_surface_tells_what_the_encoder_does_not_see(encoder: OnnxEncoder) -> None:
+    short, long = "def f(x): return x", "def f(x):\n    return x\n\n" * 500
+    assert np.allclose(*encoder.encode(["a b\nc", "a b c"]))
+    assert surface("a b\nc")[1] > 0.0 == surface("a b c")[1]
+    assert surface(long)[0] > 0.6 > 0.0 > surface(short)[0]
+    assert surface("7" * 200_000)[2] == pytest.approx(2.1) and surface("seven")[2] == 0.0
 
 
 def test_a_router_takes_any_encoder() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from mixllm_engine import ConfigError, Outcome, Query, Router, RouterConfig, StateError, TableError
 from mixllm_engine.config import PredictionConfig
+from mixllm_engine.encoding.surface import surface
 from mixllm_engine.evaluation.estimators import cross_fitted, doubly_robust, ips, snips
 from mixllm_engine.evaluation.judged import JudgedLog, LeftOut, read_judged
 from mixllm_engine.evaluation.off_policy import OffPolicyEstimate, estimate
@@ -285,7 +286,8 @@ def test_both_stores_tell_the_same(store: Store) -> None:
         assert log.reward.tolist() == [0.5] * 20
         assert log.cost_usd.tolist() == [0.5 + step for step in range(20)]
         assert log.eligible.all(axis=1).sum() == 19
-        assert np.array_equal(log.embeddings[4], HashingEncoder().encode(["question 4"])[0].astype(np.float16))
+        expected = np.append(HashingEncoder().encode(["question 4"])[0], surface("question 4"))
+        assert np.array_equal(log.embeddings[4], expected.astype(np.float16))
         estimates = [estimate(source, always("dear")) for source in (log, store, router)]
         assert {type(one) for one in estimates} == {OffPolicyEstimate}
         assert estimates[0] == estimates[1] == estimates[2]
@@ -308,7 +310,9 @@ def test_only_free_choices_that_were_judged_count(store: Store) -> None:
     with Router(tiny_pool(), store=store, encoder=HashingEncoder(32), config=EXPLORING) as other:
         other.feedback(other.decide("another space"), 1.0)
         assert read_judged(store).left_out.other_encoder == 1
-        with pytest.raises(StateError, match="by 'hashing-64', this router's encoder is 'hashing-32'"):
+        with pytest.raises(
+            StateError, match=r"by 'hashing-64\+surface', this router's encoder is 'hashing-32\+surface'"
+        ):
             estimate(other, frozen(other))
 
 

@@ -17,6 +17,7 @@ from mixllm_engine import Candidate, Decision, Outcome, Query, Router, RouterCon
 from mixllm_engine.config import BUDGET_WORDS
 from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.encoding.features import FeatureMap
+from mixllm_engine.encoding.surface import SIZE, UNKNOWN, surface
 from mixllm_engine.prediction.heads import HeadBank
 from mixllm_engine.prediction.symmetric import Triangle, outer
 from mixllm_engine.store.memory import MemoryStore
@@ -34,10 +35,11 @@ PARTS = [field.name for field in fields(Score) if field.name not in ("eligible",
 
 
 def context(features: FeatureMap, embedding: Vector) -> Vector:
-    """Return phi(e) = [1, softmax over domains, principal components]."""
+    """Return phi(e) = [1, softmax over domains, principal components, what stands behind e]."""
+    embedding, behind = np.split(embedding, [len(features.mean)])
     shares = [math.exp(mu @ embedding + b) for mu, b in zip(features.domains, features.bias, strict=True)]
     components = [float((embedding - features.mean) @ direction) for direction in features.components.T]
-    return np.array([1.0, *(share / sum(shares) for share in shares), *components])
+    return np.array([1.0, *(share / sum(shares) for share in shares), *components, *behind])
 
 
 def solved(bank: HeadBank, position: int) -> tuple[Matrix, Vector]:
@@ -101,7 +103,8 @@ class Reference:
         learner, exploration = router._learner, router.config.exploration
         position = router._pool.index[name]
         candidate, embedding = router._pool[name], np.asarray(query.embedding, dtype=np.float64)
-        x = context(learner.features, embedding / math.sqrt(embedding @ embedding))
+        given = surface(query.text) if query.text else UNKNOWN
+        x = context(learner.features, np.concatenate([embedding / math.sqrt(embedding @ embedding), given]))
 
         precision, theta = solved(learner.predictor.quality, position)
         quality = min(max(float(theta @ x), 0.0), 1.0)
@@ -177,7 +180,8 @@ def test_every_number_of_a_decision_is_that_of_the_formulas_after_any_history(
     router = Router(map(candidate, range(size)), config=config, encoder=HashingEncoder(), seed=0, clock=lambda: 0.0)
     reference, joined = Reference(router), size
     for _ in range(12):
-        query = Query(embedding=rng.normal(size=64), prompt_tokens=int(rng.integers(1, 3000)))
+        text = "7\n" * int(rng.integers(1, 100)) if rng.random() < 0.5 else None
+        query = Query(text=text, embedding=rng.normal(size=64), prompt_tokens=int(rng.integers(1, 3000)))
         max_wait_s = float(rng.choice([0.1, 3.0, 10.0, 60.0]))
         decision = router.decide(query, max_wait_s=max_wait_s, budget=BUDGET_WORDS[rng.integers(5)])
         reference.check(decision, query, max_wait_s)
@@ -208,6 +212,7 @@ def test_one_embedding_is_mapped_like_many_and_like_the_formula(seed: int, domai
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     config = RouterConfig.model_validate({"features": {"domains": domains, "clusters": 3, "components": 4}}).features
     features = FeatureMap.fit(embeddings, config)
+    embeddings = np.hstack([embeddings, rng.normal(size=(30, SIZE))])
     expected = np.array([context(features, embedding) for embedding in embeddings])
     assert features(embeddings) == pytest.approx(expected, abs=1e-12)
     assert np.array([features(embedding) for embedding in embeddings]) == pytest.approx(expected, abs=1e-12)

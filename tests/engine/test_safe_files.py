@@ -24,6 +24,7 @@ from mixllm_engine import Candidate, EncoderError, Outcome, Router, StateError
 from mixllm_engine.config import FeatureConfig, LearningConfig, PredictionConfig, RouterConfig
 from mixllm_engine.encoding.features import stored_map
 from mixllm_engine.loading import read_file
+from mixllm_engine.saving import unpack
 from mixllm_engine.store import open_store, snapshot
 from mixllm_engine.store.files import replacing
 from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
@@ -106,6 +107,18 @@ def test_a_state_with_every_part_comes_back(whole: bytes, tmp_path: Path) -> Non
     assert any(name.startswith("neural/quality/") for name in tensors)
 
 
+def test_a_state_of_before_there_was_a_surface_goes_on_without_one(tmp_path: Path) -> None:
+    with taught(RouterConfig(features=SMALL.features.model_copy(update={"surface": False}))) as router:
+        router.save(tmp_path)
+        known = router.predict(["question 3"]).quality
+    old = changed((tmp_path / FILE).read_bytes(), lambda manifest, _: manifest["config"]["features"].pop("surface"))
+    with load(put(tmp_path, old)) as again:
+        assert again.config.features.surface is False
+        assert again.predict(["question 3"]).quality == pytest.approx(known, abs=1e-9)
+    with taught() as new, pytest.raises(StateError, match="'surface': False.* this router has .*'surface': True"):
+        unpack(old).teach(new._learner)
+
+
 def cell(name: str, place: tuple[int, ...], value: float) -> Callable[[Manifest, Tensors], object]:
     def change(_: Manifest, tensors: Tensors) -> None:
         tensors[name] = tensors[name].copy()
@@ -131,7 +144,10 @@ def array(name: str, value: Any) -> Callable[[Manifest, Tensors], object]:
         (says("surprise", 1), "parts that are not known: 'surprise'"),
         (says("encoder", "another"), "learned with another encoder"),
         (says("config", {"decision": 5}), "one that is not allowed"),
-        (says("config", {"features": {"domains": "none", "components": 4}}), "another shape|doesn't fit"),
+        (
+            says("config", {"features": {"domains": "none", "components": 4, "surface": True}}),
+            "another shape|doesn't fit",
+        ),
         (says("pool", []), "at least one candidate"),
         (says("pool", [{"name": "a"}]), "one that is not allowed"),
         (says("pool", [{"name": 5, "model": "m"}]), "name must be plain text, got 5"),
@@ -345,7 +361,7 @@ def test_a_store_that_was_opened_for_a_state_that_is_refused_is_closed(
 def test_states_over_other_features_of_the_same_length_are_not_mixed(other: FeatureConfig) -> None:
     store = open_store(None)
     with taught(store=store) as router:
-        assert router._contexts.features.dimension == 4
+        assert router._contexts.features.dimension == 7
         with pytest.raises(StateError, match="learned over the features .*'domains': 'none'.*'domains': 'clusters'"):
             taught(RouterConfig(features=other), store=store)
         # What no map depends on is no difference.

@@ -165,7 +165,7 @@ def test_one_class_alone_is_learned_and_budgets_still_work(quality: float) -> No
     report = router.fit(wide(60, **{"cheap|quality": quality, "dear|quality": quality}), progress=False)
     assert report.mean_quality == {"cheap": quality, "dear": quality}
     predicted = router.predict(["question 3", "something else"])
-    assert np.allclose(predicted.quality, quality, atol=0.05)
+    assert np.allclose(predicted.quality, quality, atol=0.06)
     assert all(np.isfinite(values).all() for values in (predicted.cost_usd, predicted.uncertainty))
     decisions = [router.decide("question 3", budget=word) for word in ("very_low", "low", "medium", "very_high")]
     assert decisions[0].candidate == "cheap"

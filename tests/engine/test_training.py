@@ -266,7 +266,7 @@ def test_the_recipe_makes_an_encoder_and_its_map(
 
     stored = features.stored_map(made, encoder)
     assert stored is not None and features.stored_map(made, OnnxEncoder()) is None
-    config, names = FeatureConfig(), general_domains().names
+    config, names = FeatureConfig(surface=False), general_domains().names
     texts, tags = few_prompts()
     contexts = stored.reduced(config)(encoder.encode(texts))
     assert contexts.shape == (len(texts), 1 + len(names) + config.components)
