@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).parent / "packaged"
 _FILE: Final = "general_map.safetensors"
 _STORED_COMPONENTS: Final = 64
+# The k-th component counts 2 / k^0.75: what is coarse is learned from little, what is fine only from much.
+_FIRST: Final = 2.0
+_FALL: Final = 0.75
 _MOST: Final = 1e100  # in a map that is stored
 _LEAST_EXPONENT: Final = -700.0  # exp() of less is 0, or nearly
 
@@ -73,12 +76,17 @@ class FeatureMap:
         return int(self.mean.shape[0])
 
     @cached_property
+    def _scaled(self) -> Matrix:
+        """The components as they count, shape (d, k)."""
+        return self.components * (_FIRST / np.arange(1, self.components.shape[1] + 1) ** _FALL)
+
+    @cached_property
     def _directions(self) -> Matrix:
         """Nothing, the domains, the components and what stands behind side by side, so that one product serves all.
 
         The shape is (d + b, 1 + m + k + b). Nothing less -1 is the constant 1.
         """
-        rows = np.concatenate([np.zeros((1, self.embedding_dimension)), self.domains, self.components.T])
+        rows = np.concatenate([np.zeros((1, self.embedding_dimension)), self.domains, self._scaled.T])
         width, count = self.embedding_dimension, len(rows)
         beside = np.zeros((count + self.behind, width + self.behind))
         beside[:count, :width], beside[count:, width:] = rows, np.eye(self.behind)
@@ -98,7 +106,7 @@ class FeatureMap:
     @cached_property
     def _origin(self) -> Vector:
         """What is subtracted: -1, the highest exponent, lest exp() overflows, and the projected mean."""
-        return np.concatenate([[-1.0], self._highest - self.bias, self.mean @ self.components, np.zeros(self.behind)])
+        return np.concatenate([[-1.0], self._highest - self.bias, self.mean @ self._scaled, np.zeros(self.behind)])
 
     @cached_property
     def _ones(self) -> Vector:

@@ -38,7 +38,8 @@ def context(features: FeatureMap, embedding: Vector) -> Vector:
     """Return phi(e) = [1, softmax over domains, principal components, what stands behind e]."""
     embedding, behind = np.split(embedding, [len(features.mean)])
     shares = [math.exp(mu @ embedding + b) for mu, b in zip(features.domains, features.bias, strict=True)]
-    components = [float((embedding - features.mean) @ direction) for direction in features.components.T]
+    directions = enumerate(features.components.T, start=1)
+    components = [2.0 / k**0.75 * float((embedding - features.mean) @ direction) for k, direction in directions]
     return np.array([1.0, *(share / sum(shares) for share in shares), *components, *behind])
 
 
