@@ -1,1 +1,1 @@
-"""Every system on the same queries, with the same features and costs, with and without load."""
+"""Every system on the same queries, with the same embeddings and costs, with and without load."""

@@ -1,4 +1,4 @@
-"""What all systems of a contest get: a table to learn from, a stream to answer, the same features and costs."""
+"""What all systems of a contest get: a table to learn from, a stream to answer, the same embeddings and costs."""
 
 from __future__ import annotations
 
