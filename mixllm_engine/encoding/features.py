@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).parent / "packaged"
 _FILE: Final = "general_map.safetensors"
 _STORED_COMPONENTS: Final = 64
-# The k-th component counts 2 / k^0.75: what is coarse is learned from little, what is fine only from much.
-_FIRST: Final = 2.0
+# The k-th component counts 3 / k^0.75: what is coarse is learned from little, what is fine only from much.
+_FIRST: Final = 3.0
 _FALL: Final = 0.75
 _MOST: Final = 1e100  # in a map that is stored
 _LEAST_EXPONENT: Final = -700.0  # exp() of less is 0, or nearly

@@ -39,7 +39,7 @@ def context(features: FeatureMap, embedding: Vector) -> Vector:
     embedding, behind = np.split(embedding, [len(features.mean)])
     shares = [math.exp(mu @ embedding + b) for mu, b in zip(features.domains, features.bias, strict=True)]
     directions = enumerate(features.components.T, start=1)
-    components = [2.0 / k**0.75 * float((embedding - features.mean) @ direction) for k, direction in directions]
+    components = [3.0 / k**0.75 * float((embedding - features.mean) @ direction) for k, direction in directions]
     return np.array([1.0, *(share / sum(shares) for share in shares), *components, *behind])
 
 

@@ -81,7 +81,7 @@ def test_a_saving_is_told_with_an_interval_around_what_was_expected() -> None:
     serve(router, 200)
     told = shadow_estimate(router)
     assert (told.baseline, told.queries) == ("dear", 200)
-    assert 0.1 < told.shares["cheap"] < 0.9
+    assert 0.05 < told.shares["cheap"] < 0.9
     # The cheap one costs a twentieth, and gets its share of queries that are all alike.
     assert told.saved_percent and told.saved_percent.value == pytest.approx(95.0 * told.shares["cheap"], abs=1.0)
     assert told.saved_percent.low < told.saved_percent.value < told.saved_percent.high

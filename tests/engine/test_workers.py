@@ -171,7 +171,9 @@ child = os.fork()
 drawn = [router.decide(f"question {number}").explored for number in range(40)]
 router.sync()
 stats = router.stats()["candidates"]["cheap"]
-print("".join("01"[explored] for explored in drawn), stats["in_flight"], router._workers._name != name, flush=True)
+draws = "".join("01"[explored] for explored in drawn)
+line = f"{draws} {stats['in_flight']} {router._workers._name != name}\\n"
+os.write(1, line.encode())  # in one piece, since both write to the same pipe
 if child:
     assert os.waitpid(child, 0)[1] == 0
     router.close()
