@@ -112,7 +112,7 @@ class PredictionConfig(_Frozen):
         default=40.0,
         description="Prior precision of every weight but the bias: pulls towards the candidate's own mean.",
     )
-    length_shrinkage: Positive = Field(default=1.0, description="The same for log response length.")
+    length_shrinkage: Positive = Field(default=3.0, description="The same for log response length.")
     prior_strength: Positive = Field(default=2.0, description="How many observations the prior mean is worth.")
 
 

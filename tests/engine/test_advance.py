@@ -113,7 +113,7 @@ def test_where_queries_say_little_the_best_on_average_is_preferred() -> None:
         table[f"{name}|quality"] = rng.permutation(300) < good
 
     def share(standard_errors: float) -> float:
-        settings = {"decision": {"leader_advantage": standard_errors}, "prediction": {"quality_shrinkage": 1.0}}
+        settings = {"decision": {"leader_advantage": standard_errors}, "prediction": {"quality_shrinkage": 10.0}}
         router = tiny_router(names=("leader", "other"), config=RouterConfig.model_validate(settings))
         router.fit(table, progress=False)
         asked = [router.decide(f"question {row}", willingness_to_pay=1e9).candidate for row in range(300, 500)]

@@ -110,7 +110,7 @@ def test_feedback_and_outcomes_change_later_predictions_and_stored_numbers() -> 
 def test_where_quality_shifts_the_networks_follow_faster() -> None:
     watched, unwatched = fitted(config=config(drift_threshold=20.0)), fitted()
     for router in (watched, unwatched):
-        teach(router, 30, "dear", 0.0)
+        teach(router, 60, "dear", 0.0)
     assert watched.stats()["alerts"]
     texts = ["question number 3"]
     assert quality(watched, texts)[0, 1] < quality(unwatched, texts)[0, 1] - 0.05
