@@ -160,6 +160,9 @@ class FeatureConfig(_Frozen):
     clusters: int = Field(default=8, ge=1, le=256, description="|D| where domains are clusters.")
     temperature: Positive = Field(default=0.1, description="T of softmax(e . mu_j / T), for clusters.")
     components: int = Field(default=24, ge=0, le=384, description="Principal components of the embedding.")
+    weights: Literal["falling", "even"] = Field(
+        default="falling", description="How components count: the k-th 3 / k^0.75 times, or all alike."
+    )
     surface: bool = Field(default=True, description="How long a text is, how many lines and digits it has.")
 
 

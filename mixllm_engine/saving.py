@@ -196,7 +196,8 @@ def unpack(data: bytes) -> Saved:
 
 
 def _features(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"surface": False, **config["features"]}  # states of before there was one don't name it
+    # states of before there was a choice don't name it
+    return {"surface": False, "weights": "even", **config["features"]}
 
 
 def _keyless(fields: Mapping[str, Any]) -> Candidate:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.config import FeatureConfig
-from mixllm_engine.encoding.encoder import Embeddings, Encoder
+from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.encoding.progress import shown
 from mixllm_engine.encoding.surface import UNKNOWN, surface, vector_space
@@ -155,13 +155,11 @@ class ContextMaker:
             embeddings = np.concatenate([vectors for vectors, _ in chunk])
             yield self.features(embeddings), np.concatenate([count for _, count in chunk])
 
-    def _batch(self, texts: Sequence[str]) -> tuple[Embeddings, Vector]:
+    def _batch(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.floating], Vector]:
         texts = [whole(text) for text in texts]
         counts = np.array([self.encoder.count_tokens(text) for text in texts], dtype=np.float64)
-        embeddings = self.encoder.encode(texts)
-        if self.config.surface:
-            embeddings = np.hstack([embeddings, np.stack([surface(text) for text in texts])])
-        return embeddings, counts
+        rows = zip(self.encoder.encode(texts), texts, strict=True)
+        return np.stack([self._with_surface(embedding, text) for embedding, text in rows]), counts
 
     def _encoded(self, text: str | None) -> tuple[npt.NDArray[np.floating], int]:
         text = _checked_text(text)

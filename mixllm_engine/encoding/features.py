@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,11 @@ _MOST: Final = 1e100  # in a map that is stored
 _LEAST_EXPONENT: Final = -700.0  # exp() of less is 0, or nearly
 
 
+class _Form(TypedDict):
+    falling: bool
+    behind: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
     """The map phi.
@@ -55,6 +60,8 @@ class FeatureMap:
         mu_j / T_j of each domain.
     bias : array of shape (m,)
         b_j.
+    falling : bool
+        Whether the k-th component counts 3 / k^0.75 times; else all count alike.
     behind : int
         How many numbers stand behind an embedding, and are taken over as they are: those of the text's surface.
     """
@@ -63,6 +70,7 @@ class FeatureMap:
     components: Matrix
     domains: Matrix
     bias: Vector
+    falling: bool = True
     behind: int = 0
 
     @property
@@ -78,6 +86,8 @@ class FeatureMap:
     @cached_property
     def _scaled(self) -> Matrix:
         """The components as they count, shape (d, k)."""
+        if not self.falling:
+            return self.components
         return self.components * (_FIRST / np.arange(1, self.components.shape[1] + 1) ** _FALL)
 
     @cached_property
@@ -165,7 +175,7 @@ class FeatureMap:
         directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
         directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(count)])
         domains, bias = _domains(rows, config, labels, seed)
-        return cls(mean=mean, components=directions, domains=domains, bias=bias, behind=_behind(config))
+        return cls(mean=mean, components=directions, domains=domains, bias=bias, **_form(config))
 
     @classmethod
     def general(cls, encoder: Encoder, config: FeatureConfig) -> FeatureMap:
@@ -185,7 +195,7 @@ class FeatureMap:
             components=self.components[:, : config.components],
             domains=self.domains[kept],
             bias=self.bias[kept],
-            behind=_behind(config),
+            **_form(config),
         )
 
 
@@ -229,8 +239,8 @@ def stored_map(folder: Path, encoder: Encoder) -> FeatureMap | None:
     return made
 
 
-def _behind(config: FeatureConfig) -> int:
-    return SIZE if config.surface else 0
+def _form(config: FeatureConfig) -> _Form:
+    return {"falling": config.weights == "falling", "behind": SIZE if config.surface else 0}
 
 
 def _learned(encoder: Encoder, config: FeatureConfig, prompts: TaggedPrompts) -> FeatureMap:

@@ -14,6 +14,7 @@ from mixllm_engine import Query, Router, RouterConfig
 from mixllm_engine.decision.advance import KNOWN, plausible, to_leader
 from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Vector
+from tests.engine import plain
 
 ARMS = st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 0.4), st.booleans()), min_size=1, max_size=8)
 
@@ -113,7 +114,11 @@ def test_where_queries_say_little_the_best_on_average_is_preferred() -> None:
         table[f"{name}|quality"] = rng.permutation(300) < good
 
     def share(standard_errors: float) -> float:
-        settings = {"decision": {"leader_advantage": standard_errors}, "prediction": {"quality_shrinkage": 10.0}}
+        settings: dict[str, Any] = {
+            "decision": {"leader_advantage": standard_errors},
+            "prediction": {"quality_shrinkage": 1.0},
+        }
+        settings["features"] = plain.FEATURES
         router = tiny_router(names=("leader", "other"), config=RouterConfig.model_validate(settings))
         router.fit(table, progress=False)
         asked = [router.decide(f"question {row}", willingness_to_pay=1e9).candidate for row in range(300, 500)]

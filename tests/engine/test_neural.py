@@ -12,12 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from mixllm_engine import Candidate, Outcome, Router, RouterConfig, StateError
+from mixllm_engine.config import FeatureConfig
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.prediction.mlp import Network
 from mixllm_engine.prediction.priors import prior_log_length, prior_quality
 from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
 from mixllm_engine.types import Matrix
+from tests.engine import plain
 
 TEXTS = ["write a poem about 7", "add up the numbers 7", "something else"]
 MIDDLE = Candidate(name="middle", model="openai/middle", input_usd_per_mtok=0.5, output_usd_per_mtok=1.0)
@@ -108,9 +110,11 @@ def test_feedback_and_outcomes_change_later_predictions_and_stored_numbers() -> 
 
 
 def test_where_quality_shifts_the_networks_follow_faster() -> None:
-    watched, unwatched = fitted(config=config(drift_threshold=20.0)), fitted()
+    alike = {"features": FeatureConfig(**plain.FEATURES)}
+    watching, unwatching = (config(drift_threshold=at).model_copy(update=alike) for at in (20.0, None))
+    watched, unwatched = fitted(config=watching), fitted(config=unwatching)
     for router in (watched, unwatched):
-        teach(router, 60, "dear", 0.0)
+        teach(router, 30, "dear", 0.0)
     assert watched.stats()["alerts"]
     texts = ["question number 3"]
     assert quality(watched, texts)[0, 1] < quality(unwatched, texts)[0, 1] - 0.05

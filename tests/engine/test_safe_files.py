@@ -108,12 +108,18 @@ def test_a_state_with_every_part_comes_back(whole: bytes, tmp_path: Path) -> Non
 
 
 def test_a_state_of_before_there_was_a_surface_goes_on_without_one(tmp_path: Path) -> None:
-    with taught(RouterConfig(features=SMALL.features.model_copy(update={"surface": False}))) as router:
+    plain = SMALL.features.model_copy(update={"surface": False, "weights": "even"})
+    with taught(RouterConfig(features=plain)) as router:
         router.save(tmp_path)
         known = router.predict(["question 3"]).quality
-    old = changed((tmp_path / FILE).read_bytes(), lambda manifest, _: manifest["config"]["features"].pop("surface"))
+
+    def unnamed(manifest: Manifest, _: Tensors) -> None:
+        for name in ("surface", "weights"):
+            del manifest["config"]["features"][name]
+
+    old = changed((tmp_path / FILE).read_bytes(), unnamed)
     with load(put(tmp_path, old)) as again:
-        assert again.config.features.surface is False
+        assert again.config.features == plain
         assert again.predict(["question 3"]).quality == pytest.approx(known, abs=1e-9)
     with taught() as new, pytest.raises(StateError, match="'surface': False.* this router has .*'surface': True"):
         unpack(old).teach(new._learner)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic import Field as PydanticField
 
 from langchain_mixllm import ChatMixLLM
-from mixllm_engine import AllCandidatesFailedError, Candidate, ConfigError, Router, RouterConfig
+from mixllm_engine import AllCandidatesFailedError, Candidate, ConfigError, Router
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer, ToolCall, tiny_pool
 from tests.langchain.conftest import Ask
 
@@ -233,8 +233,7 @@ class TestTools:
     def test_only_candidates_with_tools_are_eligible(self, router: Router, server: ScriptedServer) -> None:
         cheap, dear = tiny_pool(api_base=server.base_url)
         pool = [replace(cheap, supports_tools=False), dear]
-        settled = RouterConfig.model_validate({"exploration": {"rate": 0.0, "pulls": 0}})
-        unequal = Router(pool, config=settled, encoder=HashingEncoder())
+        unequal = Router(pool, config=router.config, encoder=HashingEncoder())
         llm = ChatMixLLM(router=unequal, willingness_to_pay=0.0)
         assert llm.bind_tools([add]).invoke("1 + 2?").text == "Hello from dear to you"
         assert llm.invoke("1 + 2?").text == "Hello from cheap to you"

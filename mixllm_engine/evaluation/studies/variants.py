@@ -30,6 +30,7 @@ def components() -> dict[str, RouterConfig]:
         "no domains": changed(default, features__domains="none"),
         "domains without tags": changed(default, features__domains="clusters"),
         "no components": changed(default, features__components=0),
+        "even components": changed(default, features__weights="even"),
         "no surface": changed(default, features__surface=False),
         "query-blind": changed(default, features__domains="none", features__components=0, features__surface=False),
         "hardly shrunk": changed(default, prediction__quality_shrinkage=1.0),
