@@ -42,10 +42,10 @@ class DecisionConfig(_Frozen):
         default=0.8, description="xi: share of tau at which the penalty turns on; exponential only"
     )
     max_wait_s: Positive | None = Field(default=60.0, description="tau: longest tolerable wait; None = any")
-    leader_advantage: NonNegative = Field(
-        default=2.0,
-        description="Quality that is given in advance to the candidate that is the best on average, in standard errors "
-        "of its mean, once any has more than 200 labels; who may be the best as well shares in it.",
+    leader_margin: NonNegative = Field(
+        default=1.5,
+        description="By how many standard errors a candidate must be expected to be better than the one that is the "
+        "best on average before it counts as better at all, once both have many more than 200 labels.",
     )
 
 
@@ -307,7 +307,7 @@ class RouterConfig(_Frozen):
                 penalty="exponential",
                 penalty_weight=0.1,
                 max_wait_s=10.0,
-                leader_advantage=0.0,
+                leader_margin=0.0,
             ),
             exploration=ExplorationConfig(rate=0.0, pulls=0, optimism=0.0),
             learning=LearningConfig(binary="policy_gradient", feedback_rate=0.001, drift_threshold=None),

@@ -186,7 +186,7 @@ def unpack(data: bytes) -> Saved:
     try:
         return Saved(
             encoder=str(manifest["encoder"]),
-            config=RouterConfig.model_validate({**manifest["config"], "features": _features(manifest["config"])}),
+            config=RouterConfig.model_validate(_named_as_now(manifest["config"])),
             candidates=Pool(_keyless(fields) for fields in manifest["pool"]).candidates,
             manifest=manifest,
             tensors=tensors,
@@ -195,9 +195,13 @@ def unpack(data: bytes) -> Saved:
         raise StateError(f"the state's manifest lacks a part or holds one that is not allowed: {error!r}") from error
 
 
-def _features(config: Mapping[str, Any]) -> dict[str, Any]:
-    # states of before there was a choice don't name it
-    return {"surface": False, "weights": "even", **config["features"]}
+def _named_as_now(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a state; one of before there was a choice doesn't name it, or names another."""
+    features = {"surface": False, "weights": "even", **config["features"]}
+    decision = {**config.get("decision", {})}
+    if decision.pop("leader_advantage", None) == 0.0:
+        decision["leader_margin"] = 0.0
+    return {**config, "features": features, "decision": decision}
 
 
 def _keyless(fields: Mapping[str, Any]) -> Candidate:

@@ -178,8 +178,8 @@ class Score:
     feedback : float
         What the policy learned from feedback adds: kappa s_df; 0 where it is off or knows nothing yet.
     optimism : float
-        What a candidate is given in advance: a newcomer that has had its exploring draws, and who may be the best on
-        average. 0 for the others, and for all inside a tool loop.
+        What a candidate is given in advance: a newcomer that has had its exploring draws, and the best on average where
+        others seem to be a little better. 0 for the others, and for all inside a tool loop.
     eligible : bool
         Whether the candidate could be chosen.
     reason : str

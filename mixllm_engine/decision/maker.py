@@ -5,7 +5,7 @@ What lives for one decision is a named tuple, which is made in half the time of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import getpid, urandom
 from typing import NamedTuple
@@ -14,10 +14,11 @@ import numpy as np
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import RouterConfig
-from mixllm_engine.decision.advance import to_leader, to_newcomers
+from mixllm_engine.decision.advance import to_newcomers
 from mixllm_engine.decision.budget import Budget, Budgets, check_budget, check_wait, check_willingness
 from mixllm_engine.decision.choice import Choice, chance, choose, first, rank
 from mixllm_engine.decision.gate import Gate
+from mixllm_engine.decision.leader import Leader
 from mixllm_engine.decision.score import Scores, ScoreTable, score
 from mixllm_engine.decision.sessions import Sessions, Stay, input_price
 from mixllm_engine.decision.thompson import Totals, spread
@@ -44,7 +45,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Experience:
-    """How much is known of the candidates: labels, the fewest of all, and what quality is given in advance.
+    """How much is known of the candidates: labels, the fewest of all, what newcomers are given, and who leads.
 
     It holds for these heads as long as they have learned nothing more.
     """
@@ -53,20 +54,28 @@ class _Experience:
     changes: int
     labels: Vector
     fewest: float
-    advance: Vector | None
+    newcomers: Vector | None
+    leader: Leader | None
 
     @classmethod
     def of(cls, predictor: Predictor, config: RouterConfig) -> _Experience:
         heads, labels = predictor.quality, predictor.quality.count.copy()
-        leader = to_leader(predictor, config)
-        new = to_newcomers(labels, config.exploration)
         return cls(
             heads=heads,
             changes=heads.changes,
             labels=labels,
             fewest=float(labels.min()),
-            advance=new if leader is None else leader if new is None else new + leader,
+            newcomers=to_newcomers(labels, config.exploration),
+            leader=Leader.of(predictor, config.decision.leader_margin),
         )
+
+    def advance(self, prediction: Prediction, excluded: Collection[int]) -> Vector | None:
+        """Return what quality is given in advance to newcomers, and to the leader of those who may answer."""
+        leader = None if self.leader is None else self.leader.without(excluded)
+        if leader is None:
+            return self.newcomers
+        given = leader.advance(prediction.quality, prediction.leverage)
+        return given if self.newcomers is None else given + self.newcomers
 
     def holds_for(self, heads: HeadBank) -> bool:
         return self.heads is heads and self.changes == heads.changes
@@ -164,6 +173,7 @@ class DecisionMaker:
         timing = self.load.timing(prediction.response_tokens)
         max_wait_s = self._max_wait_s(request)
         experience = self._known(predictor)
+        reasons = self._excluded(context, request, now)
         scores = score(
             prediction,
             timing,
@@ -172,9 +182,8 @@ class DecisionMaker:
             reference_cost_usd=reference_cost_usd,
             max_wait_s=max_wait_s,
             feedback=feedback,
-            advance=None if context.in_tool_loop else experience.advance,
+            advance=None if context.in_tool_loop else experience.advance(prediction, reasons),
         )
-        reasons = self._excluded(context, request, now)
         deviation = None
         if self._sampled_widths is not None:
             deviation = spread(prediction, timing, self._scoring, self._sampled_widths, scores.on_quality, max_wait_s)

@@ -4,7 +4,7 @@
     s' = s + kappa s_df                                                where f_df learns from feedback (equation 15)
 
 and, beyond the paper, the scores of newcomers and of the leader rise by lambda/(lambda+1) times the quality that they
-are given in advance; see `decision.advance`.
+are given in advance; see `decision.advance` and `decision.leader`.
 `DecisionConfig` says which form each part takes; both presets run through the same lines.
 """
 
@@ -80,7 +80,7 @@ def score(
     feedback : array of shape (K,), optional
         kappa s_df.
     advance : array of shape (K,), optional
-        Quality that is given in advance; see `decision.advance`.
+        Quality that is given in advance; see `decision.advance` and `decision.leader`.
     """
     unit = reference_cost_usd if config.cost_scale == "pool" else 1.0
     on_quality, on_cost = trade_weights(willingness_to_pay)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixllm_engine.config import FeatureConfig, RouterConfig
-from mixllm_engine.decision.advance import to_leader
+from mixllm_engine.decision.leader import Leader
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
@@ -84,15 +84,16 @@ class Workbench:
 def expected(router: Router, data: FullFeedback) -> tuple[Matrix, Matrix]:
     """Return what a router weighs for the queries of a pool: quality, and cost in dollars, each of shape (n, K).
 
-    The quality is the expected one and what the leader is given in advance; see `decision.advance`. The cost is that of
+    The quality is the expected one and what the leader is given in advance; see `decision.leader`. The cost is that of
     the prompt as it was billed, which may be longer than the query: `Router.predict` can only count the query.
     """
     told = router.predict(data.texts)
-    given = to_leader(router._learner.predictor, router.config)
+    leader = Leader.of(router._learner.predictor, router.config.decision.leader_margin)
     prompt = np.array([candidate.input_usd_per_mtok for candidate in router.candidates]) / 1e6
     answer = np.array([candidate.output_usd_per_mtok for candidate in router.candidates]) / 1e6
     billed = np.outer(data.prompt_tokens, prompt) + told.response_tokens * answer
-    worth = told.quality if given is None else told.quality + given
+    leverage = told.uncertainty**2 if router.config.decision.uncertainty == "width" else told.uncertainty
+    worth = told.quality if leader is None else told.quality + leader.advance(told.quality, leverage)
     return worth, np.where(np.isfinite(billed), billed, told.cost_usd)
 
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from mixllm_engine.candidates import Pool
 from mixllm_engine.config import PredictionConfig
-from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.decision.budget import SPEND_SHARE, SpendCurve
+from mixllm_engine.decision.leader import Leader
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.onboarding import Labelled, Onboarding
 from mixllm_engine.learning.state import Learned, Typical
@@ -274,10 +274,13 @@ def response_lengths(
 
 
 def calibrate(learner: Learner, contexts: Matrix, prompt_tokens: Vector) -> SpendCurve:
-    """Measure what each lambda would spend on the queries of a table, the leader having its advantage."""
-    quality, cost, _ = learner.predictor.predict_many(contexts, prompt_tokens)
-    advance = to_leader(learner.predictor, learner.config)
-    return SpendCurve.measure(quality if advance is None else quality + advance, cost, learner.reference_cost_usd)
+    """Measure what each lambda would spend on the queries of a table, the leader having what it is given in advance."""
+    predictor = learner.predictor
+    quality, cost, _ = predictor.predict_many(contexts, prompt_tokens)
+    leader = Leader.of(predictor, learner.config.decision.leader_margin)
+    if leader is not None:
+        quality = quality + leader.advance(quality, predictor.leverage_many(contexts))
+    return SpendCurve.measure(quality, cost, learner.reference_cost_usd)
 
 
 def report(lesson: Lesson, predictor: Predictor) -> FitReport:

@@ -139,10 +139,14 @@ class Predictor:
         cost = np.outer(prompt_tokens, self.pool.input_price) + tokens * self.pool.output_price
         return quality, cost, tokens
 
+    def leverage_many(self, contexts: Matrix) -> Matrix:
+        """Return x' A^-1 x of the quality heads, shape (n, K), for contexts of shape (n, d)."""
+        return np.array([self.quality.leverage(context) for context in contexts]).reshape(len(contexts), len(self.pool))
+
     def describe(self, contexts: Matrix, prompt_tokens: Vector, form: Literal["width", "square"]) -> Predictions:
         """Return all predictions for contexts of shape (n, d), with the uncertainty in one of its two forms."""
         quality, cost, tokens = self.predict_many(contexts, prompt_tokens)
-        leverage = np.array([self.quality.leverage(context) for context in contexts]).reshape(quality.shape)
+        leverage = self.leverage_many(contexts)
         return Predictions(
             candidates=self.pool.names,
             quality=quality,

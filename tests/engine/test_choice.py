@@ -79,7 +79,7 @@ def test_a_newcomer_that_looks_worse_by_chance_is_tried_beyond_its_draws() -> No
 
 
 # Newcomers alone are given something in advance.
-NO_LEADER = RouterConfig.model_validate({"decision": {"leader_advantage": 0}})
+NO_LEADER = RouterConfig.model_validate({"decision": {"leader_margin": 0}})
 
 
 def labelled(levels: dict[str, tuple[int, float]], config: RouterConfig, store: Path | None = None) -> Router:

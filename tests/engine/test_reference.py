@@ -15,7 +15,6 @@ from hypothesis.extra.numpy import arrays
 
 from mixllm_engine import Candidate, Decision, Outcome, Query, Router, RouterConfig, Score
 from mixllm_engine.config import BUDGET_WORDS
-from mixllm_engine.decision.advance import to_leader
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.encoding.surface import SIZE, UNKNOWN, surface
 from mixllm_engine.prediction.heads import HeadBank
@@ -78,34 +77,43 @@ class Reference:
         tokens = [tokens for tokens, _ in self.answers.get(name, [])]
         return (prior + sum(tokens)) / (prior / waiting.tokens_per_s + sum(seconds))
 
-    def to_leader(self, position: int) -> float:
-        """Return 2 se P (1 - 200 / n) of a candidate that had its draws, with P ~ exp(-z^2 / 2) against the best."""
-        heads = self.router._learner.predictor.quality
+    def to_leader(self, position: int, query: Query) -> float:
+        """Return g = max min(max(q - q_* + b m, 0), m) of who leads, with m = 1.5 se (1 - 200 / n) and b = 1/20."""
+        heads, x = self.router._learner.predictor.quality, self.context(query)
         sums = [heads.statistics(each) for each in range(len(heads.count))]
         weight = [float(observed.gram[0, 0]) for observed in sums]
-        judged = [each for each, n in enumerate(weight) if n > 0 and n >= self.router.config.exploration.pulls]
-        if position not in judged or max(weight) <= 200.0:
+        known = [each for each, n in enumerate(weight) if n > 200.0]
+        if position not in known:
             return 0.0
-        mean = sum(sums[each].gram[0] for each in judged) / sum(weight[each] for each in judged)
-        level = {each: float(solved(heads, each)[1] @ mean) for each in judged}
-        error = {}
-        for each in judged:
+        mean = sum(sums[each].gram[0] for each in known) / sum(weight[each] for each in known)
+        if position != max(known, key=lambda each: (float(solved(heads, each)[1] @ mean), -each)):
+            return 0.0
+        quality, variance = {}, {}
+        for each in known:
+            precision, theta = solved(heads, each)
+            quality[each] = min(max(float(theta @ x), 0.0), 1.0)
             squares = max(sums[each].square - sums[each].moment[0] ** 2 / weight[each], 0.0)
-            variance = (squares + 20.0 * 0.25) / (weight[each] + 20.0)
-            error[each] = math.sqrt(variance / (weight[each] + heads.prior_precision[0]))
-        best = max(judged, key=lambda each: (level[each], -each))
-        z = {each: (level[best] - level[each]) / math.hypot(error[best], error[each]) for each in judged}
-        likelihood = {each: math.exp(-(z[each] ** 2) / 2.0) for each in judged}
-        share = likelihood[position] / sum(likelihood.values())
-        return 2.0 * error[position] * share * (1.0 - 200.0 / max(weight))
+            of_label = (squares + 20.0 * 0.25) / (weight[each] + 20.0)
+            variance[each] = of_label * float(x @ np.linalg.solve(precision, x))
+        found = [0.0]
+        for other in set(known) - {position}:
+            error = math.sqrt(variance[other] + variance[position])
+            margin = 1.5 * error * (1.0 - 200.0 / min(weight[other], weight[position]))
+            found.append(min(max(quality[other] - quality[position] + margin / 20.0, 0.0), margin))
+        return max(found)
+
+    def context(self, query: Query) -> Vector:
+        embedding = np.asarray(query.embedding, dtype=np.float64)
+        given = surface(query.text) if query.text else UNKNOWN
+        return context(
+            self.router._learner.features, np.concatenate([embedding / math.sqrt(embedding @ embedding), given])
+        )
 
     def score(self, name: str, query: Query, willingness: float, max_wait_s: float, feedback: float) -> Score:
         router, config, waiting = self.router, self.router.config.decision, self.router.config.waiting
         learner, exploration = router._learner, router.config.exploration
         position = router._pool.index[name]
-        candidate, embedding = router._pool[name], np.asarray(query.embedding, dtype=np.float64)
-        given = surface(query.text) if query.text else UNKNOWN
-        x = context(learner.features, np.concatenate([embedding / math.sqrt(embedding @ embedding), given]))
+        candidate, x = router._pool[name], self.context(query)
 
         precision, theta = solved(learner.predictor.quality, position)
         quality = min(max(float(theta @ x), 0.0), 1.0)
@@ -135,8 +143,8 @@ class Reference:
         labels, advance = learner.predictor.quality.statistics(position).count, 0.0
         if exploration.mode == "ucb" and exploration.pulls <= labels < 200.0:
             advance = exploration.optimism * (1.0 / math.sqrt(labels + 2.0) - 1.0 / math.sqrt(202.0))
-        if config.leader_advantage:
-            advance += self.to_leader(position)
+        if config.leader_margin:
+            advance += self.to_leader(position, query)
         optimism = on_quality * advance
         alpha = config.uncertainty_weight if exploration.mode == "ucb" else 0.0
         return Score(
@@ -239,17 +247,22 @@ def test_a_triangle_holds_all_of_a_symmetric_matrix(squares: Matrix) -> None:
 
 def test_what_the_leader_is_given_is_that_of_the_formula() -> None:
     rng, names = np.random.default_rng(0), ("m1", "m2", "m3", "m4")
-    router = tiny_router(names=names)
+    router = tiny_router(names=names, config=RouterConfig.model_validate({"exploration": {"optimism": 0}}))
     texts = [f"question {row % 37} about {row % 11}" for row in range(700)]
     table: dict[str, Any] = {"prompt": texts}
-    for name, level, labels in zip(names, (0.7, 0.69, 0.4, 0.9), (700, 400, 700, 19), strict=True):
+    for name, level, labels in zip(names, (0.72, 0.68, 0.6, 0.9), (700, 400, 700, 199), strict=True):
         table[f"{name}|quality"] = np.where(np.arange(700) < labels, (rng.random(700) < level) * 1.0, np.nan)
     router.fit(table, progress=False)
-    given = to_leader(router._learner.predictor, DEFAULT)
-    assert given is not None
-    assert given == pytest.approx([Reference(router).to_leader(position) for position in range(4)])
-    assert (given[:2] > 0.0).all()
-    assert given[3] == 0.0
+    found = []
+    for text in texts[:50]:
+        query = Query(text=text, embedding=router._contexts.encoder.encode([text])[0])
+        scores = router.decide(query, willingness_to_pay=math.inf).scores
+        expected = [Reference(router).to_leader(position, query) for position in range(4)]
+        assert [scores[name].optimism for name in names] == pytest.approx(expected, abs=1e-12)
+        found.append(expected)
+    most = np.max(found, axis=0)
+    assert most[0] > 0.01
+    assert most[1:].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_bank_counts_its_changes() -> None:

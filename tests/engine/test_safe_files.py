@@ -107,6 +107,19 @@ def test_a_state_with_every_part_comes_back(whole: bytes, tmp_path: Path) -> Non
     assert any(name.startswith("neural/quality/") for name in tensors)
 
 
+@pytest.mark.parametrize(("advantage", "margin"), [(2.0, 1.5), (0.0, 0.0)])
+def test_a_state_of_before_the_leader_had_a_margin_is_read(tmp_path: Path, advantage: float, margin: float) -> None:
+    with taught(SMALL) as router:
+        router.save(tmp_path)
+
+    def renamed(manifest: Manifest, _: Tensors) -> None:
+        del manifest["config"]["decision"]["leader_margin"]
+        manifest["config"]["decision"]["leader_advantage"] = advantage
+
+    with load(put(tmp_path, changed((tmp_path / FILE).read_bytes(), renamed))) as again:
+        assert again.config.decision.leader_margin == margin
+
+
 def test_a_state_of_before_there_was_a_surface_goes_on_without_one(tmp_path: Path) -> None:
     plain = SMALL.features.model_copy(update={"surface": False, "weights": "even"})
     with taught(RouterConfig(features=plain)) as router:

@@ -41,7 +41,7 @@ def components() -> dict[str, RouterConfig]:
         "no uncertainty": changed(default, exploration__mode="none"),
         "squared uncertainty": changed(default, decision__uncertainty="square"),
         "thompson": changed(default, exploration__mode="thompson"),
-        "no leader's advantage": changed(default, decision__leader_advantage=0.0),
+        "no leader's margin": changed(default, decision__leader_margin=0.0),
         "no penalty": changed(default, decision__penalty="none"),
         "exponential penalty": changed(default, decision__penalty="exponential", decision__penalty_weight=0.1),
         "f_df alone": changed(default, learning__binary="policy_gradient"),

@@ -1,0 +1,110 @@
+"""Quality that is given in advance to the leader, the LLM that is the best on average.
+
+The highest of many estimates is likely to be one that is too high (the winner's curse), and the leader needs no luck to
+be good. So where the estimate q of a candidate l for one query says that l is better than the leader, *, by no more
+than a margin m, the leader is taken to be as good, and b m better; where it says more, the leader is given m::
+
+    g = max_l min(max(q_l - q_* + b m_l, 0), m_l),    m = a se (1 - KNOWN / n)+,    se^2 = s_l^2 v_l + s_*^2 v_*
+
+with v = x' A^-1 x of this query, s^2 the variance of a candidate's labels, and n how many labels the less known of the
+two has. The others are believed, one beside the other and where they are worse than the leader: asking a cheaper one
+that is nearly as good needs no luck. As long as nobody is known, nobody leads; and against who is not known yet the
+leader is given nothing, since that one is to be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final, Self
+
+import numpy as np
+
+from mixllm_engine.decision.advance import KNOWN
+from mixllm_engine.prediction.predictor import Predictor
+from mixllm_engine.types import Matrix, Vector
+
+# A label's variance before any was seen, a coin's, and how many labels that is worth.
+_PRIOR_VARIANCE: Final = 0.25
+_PRIOR_STRENGTH: Final = 20.0
+# How far who seems a little better than the leader comes behind it, in margins: more than what its width adds to a
+# score, or the least known of those who are level would be asked where cost does not matter.
+_BEHIND: Final = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leader:
+    """Who leads, and by how much it is to be believed. It holds as long as nothing more is learned.
+
+    Attributes
+    ----------
+    standard_errors : float
+        a, `DecisionConfig.leader_margin`.
+    level : array of shape (K,)
+        The quality that is expected for the mean query; -inf for who may not lead.
+    variance, labels : array of shape (K,)
+        s^2 and n.
+    """
+
+    standard_errors: float
+    level: Vector
+    variance: Vector
+    labels: Vector
+
+    @classmethod
+    def of(cls, predictor: Predictor, standard_errors: float) -> Self | None:
+        """Return the leader of a pool with a margin of so many standard errors, or ``None`` where nobody leads."""
+        heads = predictor.quality
+        labels = heads.gram[:, 0, 0].copy()
+        known = labels > KNOWN
+        if standard_errors == 0.0 or not known.any():
+            return None
+        level = predictor.expected(heads.mean_context(known))[: len(known)]
+        return cls(
+            standard_errors=standard_errors,
+            level=np.where(known, level, -np.inf),
+            variance=heads.label_variance(_PRIOR_VARIANCE, _PRIOR_STRENGTH),
+            labels=labels,
+        )
+
+    @cached_property
+    def position(self) -> int:
+        """The position of *."""
+        return int(self.level.argmax())
+
+    @cached_property
+    def _weight(self) -> Vector:
+        """The margins in standard errors, a (1 - KNOWN / n)+, shape (K,); 0 for the leader itself."""
+        fewer = np.clip(self.labels, KNOWN, self.labels[self.position])
+        weight = self.standard_errors * (1.0 - KNOWN / fewer)
+        weight[self.position] = 0.0
+        return weight
+
+    def without(self, excluded: Collection[int]) -> Leader | None:
+        """Return the leader of those who may answer, if any of them is known."""
+        if not excluded:
+            return self
+        level, labels, out = self.level.copy(), self.labels.copy(), list(excluded)
+        level[out], labels[out] = -np.inf, 0.0
+        return None if np.isneginf(level).all() else replace(self, level=level, labels=labels)
+
+    def advance(self, quality: Matrix, leverage: Matrix) -> Matrix:
+        """Return the quality that is given in advance to each: g to the leader, and 0 to the others.
+
+        Parameters
+        ----------
+        quality, leverage : array of shape (K,) or (n, K)
+            q, and v = x' A^-1 x.
+
+        Returns
+        -------
+        array of the same shape
+            At least 0.
+        """
+        variance, leader = self.variance * leverage, slice(self.position, self.position + 1)
+        margin = self._weight * np.sqrt(variance + variance[..., leader])
+        claim = quality - quality[..., leader] + _BEHIND * margin
+        given: Matrix = np.zeros_like(quality)
+        given[..., self.position] = np.minimum(np.maximum(claim, 0.0), margin).max(axis=-1)
+        return given
