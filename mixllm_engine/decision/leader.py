@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from mixllm_engine.types import Matrix, Vector
 _PRIOR_VARIANCE: Final = 0.25
 _PRIOR_STRENGTH: Final = 20.0
 # How far who seems a little better than the leader comes behind it, in margins: more than what its width adds to a
-# score, or the least known of those who are level would be asked where cost does not matter.
-_BEHIND: Final = 0.05
+# score, or the least known of those who are level would be asked where cost does not matter. An array, since numpy
+# would make one of a float anew in every decision.
+_BEHIND: Final = np.array(0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,11 @@ class Leader:
         return int(self.level.argmax())
 
     @cached_property
+    def _place(self) -> tuple[Any, Any]:
+        """Where the leader stands along the last axis: as an entry, and as a column."""
+        return (..., self.position), (..., slice(self.position, self.position + 1))
+
+    @cached_property
     def _weight(self) -> Vector:
         """The margins in standard errors, a (1 - KNOWN / n)+, shape (K,); 0 for the leader itself."""
         fewer = np.clip(self.labels, KNOWN, self.labels[self.position])
@@ -102,9 +108,10 @@ class Leader:
         array of the same shape
             At least 0.
         """
-        variance, leader = self.variance * leverage, slice(self.position, self.position + 1)
-        margin = self._weight * np.sqrt(variance + variance[..., leader])
-        claim = quality - quality[..., leader] + _BEHIND * margin
-        given: Matrix = np.zeros_like(quality)
-        given[..., self.position] = np.minimum(np.maximum(claim, 0.0), margin).max(axis=-1)
+        variance, (leader, column) = self.variance * leverage, self._place
+        margin = self._weight * np.sqrt(variance + variance[column])
+        claim = quality - quality[column] + _BEHIND * margin
+        given: Matrix = np.zeros(quality.shape)
+        # The leader's own claim and margin are 0, so that the highest is never below.
+        given[leader] = np.maximum.reduce(np.minimum(claim, margin), axis=-1)
         return given
