@@ -56,10 +56,12 @@ class Leader:
     @classmethod
     def of(cls, predictor: Predictor, standard_errors: float) -> Self | None:
         """Return the leader of a pool with a margin of so many standard errors, or ``None`` where nobody leads."""
+        if standard_errors == 0.0:
+            return None
         heads = predictor.quality
         labels = heads.gram[:, 0, 0].copy()
         known = labels > KNOWN
-        if standard_errors == 0.0 or not known.any():
+        if not known.any():
             return None
         level = predictor.expected(heads.mean_context(known))[: len(known)]
         return cls(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-FEATURES: Final[dict[str, Any]] = {"surface": False, "weights": "even"}
+from mixllm_engine.config import FeatureConfig
+
+FEATURES: Final = FeatureConfig(surface=False, weights="even")

@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from mixllm_engine import Candidate, Outcome, Router, RouterConfig, StateError
-from mixllm_engine.config import FeatureConfig
 from mixllm_engine.learning.learner import Learner
 from mixllm_engine.learning.state import Learned
 from mixllm_engine.prediction.mlp import Network
@@ -110,7 +109,7 @@ def test_feedback_and_outcomes_change_later_predictions_and_stored_numbers() -> 
 
 
 def test_where_quality_shifts_the_networks_follow_faster() -> None:
-    alike = {"features": FeatureConfig(**plain.FEATURES)}
+    alike = {"features": plain.FEATURES}
     watching, unwatching = (config(drift_threshold=at).model_copy(update=alike) for at in (20.0, None))
     watched, unwatched = fitted(config=watching), fitted(config=unwatching)
     for router in (watched, unwatched):

@@ -14,7 +14,6 @@ import pytest
 
 from mixllm_engine import AllCandidatesFailedError, Outcome, Query, RolloutConfig, Router, RouterConfig, TableError
 from mixllm_engine.calling import RoutedClient
-from mixllm_engine.config import FeatureConfig
 from mixllm_engine.evaluation.off_policy import estimate
 from mixllm_engine.evaluation.policies import always
 from mixllm_engine.evaluation.shadow import shadow_estimate
@@ -22,7 +21,7 @@ from mixllm_engine.testing import Failure, Reply, ScriptedServer, tiny_router
 from tests.engine import plain
 
 ROOT = Path(__file__).parents[2]
-SHADOW = RouterConfig(rollout=RolloutConfig.shadow("dear"), features=FeatureConfig(**plain.FEATURES))
+SHADOW = RouterConfig(rollout=RolloutConfig.shadow("dear"), features=plain.FEATURES)
 
 
 def taught(seed: int = 0, store: Path | None = None) -> Router:

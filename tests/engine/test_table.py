@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from mixllm_engine import RouterConfig, TableError
-from mixllm_engine.config import FeatureConfig
 from mixllm_engine.learning.table import read_table
 from mixllm_engine.testing import tiny_router
 from tests.engine import plain
@@ -163,7 +162,7 @@ def test_a_table_without_some_of_the_pool_leaves_them_as_they_were() -> None:
 
 @pytest.mark.parametrize("quality", [0.0, 1.0])
 def test_one_class_alone_is_learned_and_budgets_still_work(quality: float) -> None:
-    router = tiny_router(config=RouterConfig(features=FeatureConfig(**plain.FEATURES)))
+    router = tiny_router(config=RouterConfig(features=plain.FEATURES))
     report = router.fit(wide(60, **{"cheap|quality": quality, "dear|quality": quality}), progress=False)
     assert report.mean_quality == {"cheap": quality, "dear": quality}
     predicted = router.predict(["question 3", "something else"])
