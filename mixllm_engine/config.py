@@ -45,7 +45,7 @@ class DecisionConfig(_Frozen):
     leader_margin: NonNegative = Field(
         default=1.5,
         description="By how many standard errors a candidate must be expected to be better than the one that is the "
-        "best on average before it counts as better at all, once both have many more than 200 labels.",
+        "best on average before it counts as better at all, once both have many labels.",
     )
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixllm_engine import Query, Router, RouterConfig
-from mixllm_engine.decision.advance import KNOWN
-from mixllm_engine.decision.leader import Leader
+from mixllm_engine.decision.leader import LEAST, Leader, known_from
 from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Vector
 from tests.engine import plain
@@ -28,10 +27,12 @@ ARMS = st.lists(
 def leader_of(arms: list[tuple[float, ...]], standard_errors: float = 1.5) -> tuple[Leader, Vector, Vector] | None:
     """Return the leader of such candidates, with their qualities and leverages."""
     level, quality, variance, labels, leverage = (np.array(column) for column in zip(*arms, strict=True))
-    if not (labels > KNOWN).any():
+    enough = known_from(labels)
+    if not (labels > enough).any():
         return None
-    level = np.where(labels > KNOWN, level, -np.inf)
-    return Leader(standard_errors=standard_errors, level=level, variance=variance, labels=labels), quality, leverage
+    level = np.where(labels > enough, level, -np.inf)
+    leader = Leader(standard_errors=standard_errors, level=level, variance=variance, labels=labels, enough=enough)
+    return leader, quality, leverage
 
 
 def fitted(levels: dict[str, tuple[int, float]], **decision: Any) -> Router:
@@ -54,8 +55,8 @@ def test_the_leader_alone_is_given_what_others_claim_beyond_it_up_to_a_margin(ar
     given, place = leader.advance(quality, leverage), leader.position
     assert (np.delete(given, place) == 0.0).all()
     spread = leader.variance * leverage
-    margin = 1.5 * np.sqrt(spread + spread[place]) * np.clip(1.0 - KNOWN / np.maximum(leader.labels, 1.0), 0.0, None)
-    margin = np.minimum(margin, 1.5 * np.sqrt(spread + spread[place]) * (1.0 - KNOWN / leader.labels[place]))
+    margin = 1.5 * np.sqrt(spread + spread[place]) * np.clip(1.0 - leader.enough / np.maximum(leader.labels, 1.0), 0.0, None)
+    margin = np.minimum(margin, 1.5 * np.sqrt(spread + spread[place]) * (1.0 - leader.enough / leader.labels[place]))
     others = np.delete(margin, place)
     assert 0.0 <= given[place] <= max(others, default=0.0) + 1e-12
     claims = quality - quality[place]
@@ -105,9 +106,10 @@ def test_many_queries_are_judged_as_each_alone() -> None:
     assert (alone[:, leader.position] > 0.0).any()
 
 
-def test_where_queries_say_little_the_best_on_average_is_asked() -> None:
+@pytest.mark.parametrize("labels", [300, 100])
+def test_where_queries_say_little_the_best_on_average_is_asked(labels: int) -> None:
     def share(**decision: Any) -> float:
-        router = fitted({"leader": (300, 0.72), "other": (300, 0.64)}, **decision)
+        router = fitted({"leader": (labels, 0.72), "other": (labels, 0.64)}, **decision)
         asked = [router.decide(f"question {row}", willingness_to_pay=math.inf).candidate for row in range(300, 500)]
         return asked.count("leader") / len(asked)
 
@@ -128,7 +130,7 @@ def test_a_cheaper_one_that_seems_as_good_is_asked_as_before() -> None:
 
 
 def test_it_begins_where_somebody_is_known_and_newcomers_change_nothing() -> None:
-    few, known = (fitted({"a": (count, 0.8), "b": (count, 0.3)}) for count in (int(KNOWN), int(KNOWN) + 1))
+    few, known = (fitted({"a": (count, 0.8), "b": (count, 0.3)}) for count in (int(LEAST), int(LEAST) + 1))
     assert Leader.of(few._learner.predictor, 1.5) is None
     assert Leader.of(known._learner.predictor, 1.5) is not None
     assert Leader.of(tiny_router()._learner.predictor, 1.5) is None

@@ -78,11 +78,12 @@ class Reference:
         return (prior + sum(tokens)) / (prior / waiting.tokens_per_s + sum(seconds))
 
     def to_leader(self, position: int, query: Query) -> float:
-        """Return g = max min(max(q - q_* + b m, 0), m) of who leads, with m = 1.5 se (1 - 200 / n) and b = 1/20."""
+        """Return g = max min(max(q - q_* + b m, 0), m) of who leads, with m = 1.5 se (1 - k / n) and b = 1/20."""
         heads, x = self.router._learner.predictor.quality, self.context(query)
         sums = [heads.statistics(each) for each in range(len(heads.count))]
         weight = [float(observed.gram[0, 0]) for observed in sums]
-        known = [each for each, n in enumerate(weight) if n > 200.0]
+        enough = min(max(50.0, max(weight) / 2.0), 200.0)
+        known = [each for each, n in enumerate(weight) if n > enough]
         if position not in known:
             return 0.0
         mean = sum(sums[each].gram[0] for each in known) / sum(weight[each] for each in known)
@@ -98,7 +99,7 @@ class Reference:
         found = [0.0]
         for other in set(known) - {position}:
             error = math.sqrt(variance[other] + variance[position])
-            margin = 1.5 * error * (1.0 - 200.0 / min(weight[other], weight[position]))
+            margin = 1.5 * error * (1.0 - enough / min(weight[other], weight[position]))
             found.append(min(max(quality[other] - quality[position] + margin / 20.0, 0.0), margin))
         return max(found)
 
@@ -245,13 +246,14 @@ def test_a_triangle_holds_all_of_a_symmetric_matrix(squares: Matrix) -> None:
     assert np.array_equal(outer(x), np.outer(x, x))
 
 
-def test_what_the_leader_is_given_is_that_of_the_formula() -> None:
+@pytest.mark.parametrize("share", [1.0, 0.35, 0.25])  # of 700 labels: with 200, 123 or 88 of them one is known
+def test_what_the_leader_is_given_is_that_of_the_formula(share: float) -> None:
     rng, names = np.random.default_rng(0), ("m1", "m2", "m3", "m4")
     router = tiny_router(names=names, config=RouterConfig.model_validate({"exploration": {"optimism": 0}}))
     texts = [f"question {row % 37} about {row % 11}" for row in range(700)]
     table: dict[str, Any] = {"prompt": texts}
     for name, level, labels in zip(names, (0.72, 0.68, 0.6, 0.9), (700, 400, 700, 199), strict=True):
-        table[f"{name}|quality"] = np.where(np.arange(700) < labels, (rng.random(700) < level) * 1.0, np.nan)
+        table[f"{name}|quality"] = np.where(np.arange(700) < share * labels, (rng.random(700) < level) * 1.0, np.nan)
     router.fit(table, progress=False)
     found = []
     for text in texts[:50]:
