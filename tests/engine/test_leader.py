@@ -55,8 +55,8 @@ def test_the_leader_alone_is_given_what_others_claim_beyond_it_up_to_a_margin(ar
     given, place = leader.advance(quality, leverage), leader.position
     assert (np.delete(given, place) == 0.0).all()
     spread = leader.variance * leverage
-    margin = 1.5 * np.sqrt(spread + spread[place]) * np.clip(1.0 - leader.enough / np.maximum(leader.labels, 1.0), 0.0, None)
-    margin = np.minimum(margin, 1.5 * np.sqrt(spread + spread[place]) * (1.0 - leader.enough / leader.labels[place]))
+    fewer = np.clip(leader.labels, leader.enough, leader.labels[place])
+    margin = 1.5 * np.sqrt(spread + spread[place]) * (1.0 - leader.enough / fewer)
     others = np.delete(margin, place)
     assert 0.0 <= given[place] <= max(others, default=0.0) + 1e-12
     claims = quality - quality[place]
