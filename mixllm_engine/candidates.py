@@ -170,6 +170,9 @@ class Pool:
     def __init__(self, candidates: Iterable[str | Candidate]) -> None:
         if isinstance(candidates, str | Candidate):
             raise CandidateError("candidates must be a list of candidates, got a single one; put it in brackets")
+        if not isinstance(candidates, Iterable):
+            given = type(candidates).__name__
+            raise CandidateError(f"candidates must be a list of LiteLLM model names or Candidate objects, got {given}")
         resolved = [resolve(candidate) for candidate in candidates]
         self.candidates = tuple(sorted(resolved, key=lambda candidate: candidate.name))
         if not self.candidates:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mixllm_engine.errors import ConfigError
+
 BudgetWord = Literal["very_low", "low", "medium", "high", "very_high"]
 BUDGET_WORDS: tuple[BudgetWord, ...] = ("very_low", "low", "medium", "high", "very_high")
 
@@ -290,6 +292,18 @@ class RouterConfig(_Frozen):
     def default(cls) -> RouterConfig:
         """Return the settings that we recommend."""
         return cls()
+
+    @classmethod
+    def given(cls, config: RouterConfig | None) -> RouterConfig:
+        """Return the settings that somebody gave, or the default ones for ``None``; `ConfigError` for all else."""
+        if config is None:
+            return cls.default()
+        if not isinstance(config, RouterConfig):
+            raise ConfigError(
+                f"config must be a RouterConfig, got {type(config).__name__}; RouterConfig.model_validate(...) makes "
+                "one of a dict"
+            )
+        return config
 
     @classmethod
     def paper(cls) -> RouterConfig:

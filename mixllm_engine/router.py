@@ -73,7 +73,7 @@ class Router(Credited):
         seed: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = config = config or RouterConfig.default()
+        self.config = config = RouterConfig.given(config)
         self._pool = Pool(candidates)
         self._store = open_store(store, config.storage)
         self._contexts = ContextMaker(encoder or OnnxEncoder(), config.features)

@@ -20,7 +20,7 @@ from mixllm_engine.encoding.encoder import Encoder
 from mixllm_engine.encoding.features import FeatureMap
 from mixllm_engine.encoding.progress import shown
 from mixllm_engine.encoding.surface import UNKNOWN, surface, vector_space
-from mixllm_engine.errors import QueryError
+from mixllm_engine.errors import ConfigError, QueryError
 from mixllm_engine.types import Capability, Matrix, Query, Vector
 
 Item = TypeVar("Item")
@@ -70,9 +70,18 @@ class ContextMaker:
         Text to embedding.
     config : FeatureConfig
         Embedding to context.
+
+    Raises
+    ------
+    ConfigError
+        If what is given as an encoder can't encode.
     """
 
     def __init__(self, encoder: Encoder, config: FeatureConfig) -> None:
+        able = all(callable(getattr(encoder, method, None)) for method in ("encode", "count_tokens"))
+        if isinstance(encoder, type) or not able:
+            given = f"the class {encoder.__name__}" if isinstance(encoder, type) else type(encoder).__name__
+            raise ConfigError(f"encoder must be able to encode and to count tokens, as OnnxEncoder() is; got {given}")
         self.encoder = encoder
         self.config = config
         self._lock = threading.Lock()

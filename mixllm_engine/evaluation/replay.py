@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,35 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.events import Event, World
 from mixllm_engine.evaluation.pools import FullFeedback, whole
 from mixllm_engine.evaluation.workbench import Fitted
-from mixllm_engine.types import Decision, Outcome, Vector
+from mixllm_engine.types import Decision, Matrix, Outcome, Vector
 
 Feedback = Literal["none", "refined", "binary", "all"]
 # The paper's stream: 100 queries in 10 s.
 _SECONDS_PER_QUERY = 0.1
 # From this quality on a user is satisfied, as far as binary feedback goes.
 _SATISFIED = 0.5
+
+
+class Thumbs(NamedTuple):
+    """What binary feedback counts as, where an answer was bad and where it was good."""
+
+    down: float
+    up: float
+
+    @classmethod
+    def worth(cls, quality: Matrix) -> Thumbs:
+        """Return what graded answers on either side of a half are worth on average; 0 and 1 where there are none.
+
+        Examples
+        --------
+        >>> Thumbs.worth(np.array([[0.2, 0.9], [0.4, 0.8]]))
+        Thumbs(down=0.3..., up=0.85...)
+        """
+        up = quality >= _SATISFIED
+        return cls(*(float(quality[side].mean()) if side.any() else usual for side, usual in ((~up, 0.0), (up, 1.0))))
+
+
+PLAIN_THUMBS: Final = Thumbs(0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +107,7 @@ def replay(
     events: Sequence[Event] = (),
     max_wait_s: float = math.inf,
     seed: int = 0,
+    thumbs: Thumbs = PLAIN_THUMBS,
 ) -> Replay:
     """Replay a stream.
 
@@ -98,7 +121,7 @@ def replay(
         lambda, in the unit that the router's configuration has; see `in_units_of`.
     feedback : str
         What comes back: nothing, or the recorded tokens and cost together with the recorded quality (``"refined"``) or
-        with 1 where that is at least 0.5, else 0 (``"binary"``). ``"all"`` is refined feedback to every candidate:
+        with a thumb, up where that is at least 0.5 (``"binary"``). ``"all"`` is refined feedback to every candidate:
         each of the others is made to answer too, behind the decision and without part in the result. Nobody has that
         in service; it is the bound of what can be learned online.
     events : sequence of Event
@@ -107,6 +130,8 @@ def replay(
         tau; any wait will do by default, since pools have no latencies.
     seed : int
         Chance in events.
+    thumbs : Thumbs
+        What a thumb counts as.
     """
     world = World(
         router=fitted.router,
@@ -127,11 +152,11 @@ def replay(
         decision = decide()
         chosen[row], explored[row] = stream.column(decision.candidate), decision.explored
         if feedback != "none":
-            _return(world, stream, row, decision, feedback)
+            _return(world, stream, row, decision, thumbs if feedback == "binary" else None)
         if feedback == "all":
             others = [other.name for other in world.router.candidates if other.name != decision.candidate]
             for other in others:
-                _return(world, stream, row, decide(force=other), feedback)
+                _return(world, stream, row, decide(force=other), None)
     rows = np.arange(len(stream))
     return Replay(
         names=stream.names,
@@ -142,7 +167,7 @@ def replay(
     )
 
 
-def _return(world: World, stream: FullFeedback, row: int, decision: Decision, feedback: Feedback) -> None:
+def _return(world: World, stream: FullFeedback, row: int, decision: Decision, thumbs: Thumbs | None) -> None:
     column = stream.column(decision.candidate)
     outcome = Outcome(
         candidate=decision.candidate,
@@ -152,7 +177,7 @@ def _return(world: World, stream: FullFeedback, row: int, decision: Decision, fe
     )
     world.router.observe(decision.decision_id, outcome)
     quality = float(world.quality[row, column])
-    world.router.feedback(decision, float(quality >= _SATISFIED) if feedback == "binary" else quality)
+    world.router.feedback(decision, quality if thumbs is None else thumbs[quality >= _SATISFIED])
 
 
 def in_units_of(config: RouterConfig, willingness_to_pay: float, reference_cost_usd: float) -> float:

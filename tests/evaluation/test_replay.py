@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.events import Arrival, Decay, PriceChange, decayed, with_price
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
-from mixllm_engine.evaluation.replay import Feedback, Replay, in_units_of, replay
+from mixllm_engine.evaluation.replay import PLAIN_THUMBS, Feedback, Replay, Thumbs, in_units_of, replay
 from mixllm_engine.evaluation.workbench import Fitted, expected, sweep
 from tests.evaluation import synthetic
 
@@ -48,6 +51,28 @@ def test_feedback_reaches_the_router_as_it_should(parts: tuple[FullFeedback, Ful
     assert stats["none"]["decisions"] == len(stream)
     assert stats["none"]["outcomes"] == stats["none"]["feedback_applied"] == 0
     assert stats["refined"]["outcomes"] == stats["binary"]["feedback_applied"] == len(stream)
+
+
+def test_thumbs_are_worth_the_grades_on_their_side(
+    parts: tuple[FullFeedback, FullFeedback], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, stream = parts
+    graded = replace(stream, quality=0.2 + 0.7 * stream.quality)
+    thumbs = Thumbs.worth(graded.quality)
+    assert thumbs == pytest.approx((0.2, 0.9))  # the pool's own grades are 0 and 1
+    assert Thumbs.worth(stream.quality) == Thumbs.worth(np.ones((2, 2))) == PLAIN_THUMBS == (0.0, 1.0)
+    for worth in (thumbs, PLAIN_THUMBS):
+        made = fitted(train)
+        given: list[float] = []
+
+        def noted(decision: Any, reward: float, made: Fitted = made, given: list[float] = given) -> Any:
+            given.append(reward)
+            return type(made.router).feedback(made.router, decision, reward)
+
+        monkeypatch.setattr(made.router, "feedback", noted)
+        run = replay(made, graded, willingness_to_pay=5.0, feedback="binary", thumbs=worth)
+        assert given == [worth[int(good)] for good in run.quality >= 0.5]
+        assert set(given) == set(worth)
 
 
 def test_all_labels_teach_about_candidates_that_are_never_chosen(parts: tuple[FullFeedback, FullFeedback]) -> None:

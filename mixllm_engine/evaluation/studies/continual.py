@@ -12,7 +12,7 @@ from mixllm_engine.config import RouterConfig
 from mixllm_engine.evaluation.frontier import gain_at_equal_cost
 from mixllm_engine.evaluation.pools import FullFeedback
 from mixllm_engine.evaluation.prices import candidates
-from mixllm_engine.evaluation.replay import Feedback, Replay, in_units_of, replay
+from mixllm_engine.evaluation.replay import PLAIN_THUMBS, Feedback, Replay, Thumbs, in_units_of, replay
 from mixllm_engine.evaluation.studies.figures import Figure, Measured
 from mixllm_engine.evaluation.studies.seeds import Seeds
 from mixllm_engine.evaluation.studies.variants import changed
@@ -28,9 +28,10 @@ GRID = (0.5, 0.86, 1.5, 2.6, 4.4, 7.6, 13.0, 23.0, 39.0, 67.0, 116.0, 200.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """A configuration and what comes back to it."""
+    """A configuration and what comes back to it; `scaled` thumbs count as the table's grades on their side."""
 
     feedback: Feedback
+    scaled: bool = False
     config: RouterConfig = field(default_factory=RouterConfig.default)
 
 
@@ -40,13 +41,15 @@ def paper_modes() -> dict[str, Mode]:
     The paper's refined feedback teaches its predictors, its binary feedback f_df alone. Without feedback it decides as
     the default does: after full feedback the uncertainty is the same for all candidates.
 
-    ``all labels`` also learns what the others would have answered. No router can have this: it is the bound of what
-    online labels can teach.
+    ``scaled binary`` takes thumbs for the table's grades on their side of a half, which matters where those are not 0
+    and 1. ``all labels`` also learns what the others would have answered. No router can have this: it is the bound of
+    what online labels can teach.
     """
     return {
         "none": Mode(feedback="none"),
         "refined": Mode(feedback="refined"),
         "binary": Mode(feedback="binary"),
+        "scaled binary": Mode(feedback="binary", scaled=True),
         "paper refined": Mode(feedback="refined", config=changed(RouterConfig.paper(), learning__binary="labels")),
         "paper binary": Mode(feedback="binary", config=RouterConfig.paper()),
         "all labels": Mode(feedback="all"),
@@ -128,6 +131,7 @@ def curve(
             willingness_to_pay=in_units_of(mode.config, willingness, train.reference_cost_usd),
             feedback=mode.feedback,
             seed=seed,
+            thumbs=Thumbs.worth(train.quality) if mode.scaled else PLAIN_THUMBS,
         )
         for willingness in grid
     ]
