@@ -1,4 +1,4 @@
-"""A scripted server, a router over it, the four ways to ask, and a server that behaves like a capable model."""
+"""A scripted server, a router over it, the four ways to ask it or an agent, and a server like a capable model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable
 
 from langchain_mixllm import ChatMixLLM
+from langchain_mixllm.middleware import MixLLMMiddleware
 from mixllm_engine import Router, RouterConfig
 from mixllm_engine.calling.litellm_client import load_litellm
 from mixllm_engine.config import ExplorationConfig
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer, ToolCall, tiny_pool, tiny_router
 from mixllm_engine.testing.behaviours import Behaviour, RecordedRequest
+from tests.langchain import agents
 
 Ask = Callable[..., Awaitable[AIMessage]]
 
@@ -93,6 +95,28 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """One of the four ways to get an answer."""
     way: Ask = request.param
     return way
+
+
+@pytest.fixture(
+    params=[agents.invoke, agents.ainvoke, agents.stream, agents.astream],
+    ids=["invoke", "ainvoke", "stream", "astream"],
+)
+def run(request: pytest.FixtureRequest) -> agents.Run:
+    """One of the four ways to run an agent; returns all messages."""
+    way: agents.Run = request.param
+    return way
+
+
+@pytest.fixture(params=[agents.invoke, agents.astream], ids=["invoke", "astream"])
+def either_run(request: pytest.FixtureRequest) -> agents.Run:
+    """Blocking and whole, or neither: where the path does not matter, but both methods of the middleware do."""
+    way: agents.Run = request.param
+    return way
+
+
+@pytest.fixture
+def middleware(router: Router) -> MixLLMMiddleware:
+    return MixLLMMiddleware(router, budget="very_low")
 
 
 @pytest.fixture
