@@ -24,7 +24,7 @@ from mixllm_engine.types import Vector
 from tests.engine import convergence
 from tests.engine.convergence import KEYS, open_router, reward, statistics, tasks, text
 from tests.engine.rule_model import encoded
-from tests.engine.test_store import place
+from tests.engine.stores import place
 
 WORKERS, ITEMS = (int(number) for number in os.environ.get("MIXLLM_TEST_CONVERGENCE", "4x20").split("x"))
 KILLS = max(3, WORKERS * ITEMS // 30)

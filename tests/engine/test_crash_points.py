@@ -27,7 +27,7 @@ from mixllm_engine.store import open_store, schema
 from mixllm_engine.store.engines import file_url
 from mixllm_engine.testing import HashingEncoder, tiny_router
 from mixllm_engine.types import Label
-from tests.engine.test_store import OLDER, record
+from tests.engine.stores import OLDER, record
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -18,7 +18,7 @@ from mixllm_engine.calling import RoutedClient
 from mixllm_engine.testing import Reply, ScriptedServer
 from tests.engine import interrupted
 from tests.engine.interrupted import CHILDREN, MESSAGES, STEPS, open_router
-from tests.engine.test_store import place
+from tests.engine.stores import place
 
 # Forked from a process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")

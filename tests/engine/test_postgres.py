@@ -17,7 +17,7 @@ from mixllm_engine.store import engines, open_store, preparing, schema
 from mixllm_engine.store.base import Store
 from mixllm_engine.store.sql import SqlStore
 from mixllm_engine.types import Label
-from tests.engine.test_store import OLDER, place, record
+from tests.engine.stores import OLDER, place, record
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ import os, sys
 import numpy as np
 from mixllm_engine.store import open_store
 from mixllm_engine.types import Label
-from tests.engine.test_store import record
+from tests.engine.stores import record
 store = open_store(sys.argv[1])
 store.add_decision(record("d"))
 children = []

@@ -11,8 +11,8 @@ import pytest
 
 from mixllm_engine import Router
 from mixllm_engine.testing import FakeClock, HashingEncoder, tiny_router
+from tests.engine.stores import place
 from tests.engine.test_retention import KINDS, TABLE, assert_same, config, teach
-from tests.engine.test_store import place
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mixllm_engine.config import FeatureConfig, LearningConfig, RouterConfig, St
 from mixllm_engine.retention import Retention
 from mixllm_engine.testing import FakeClock, HashingEncoder, tiny_pool, tiny_router
 from tests.engine.convergence import statistics
-from tests.engine.test_store import place
+from tests.engine.stores import place
 
 KINDS = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 DAY = 86_400.0

@@ -1,14 +1,8 @@
-"""Both stores keep the same promises; the durable one keeps them through a kill."""
+"""All stores keep the same promises: decisions, judgements, names, states, and who may change them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import signal
-import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,42 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixllm_engine import Outcome, Router, StoreError, UnknownDecisionError
-from mixllm_engine.config import FeatureConfig, RouterConfig
-from mixllm_engine.store import open_store, preparing
-from mixllm_engine.store.base import DecisionRecord, FeedbackRow, Store
+from mixllm_engine import Outcome, Router, UnknownDecisionError
+from mixllm_engine.store import open_store
+from mixllm_engine.store.base import Store
 from mixllm_engine.store.memory import MemoryStore
-from mixllm_engine.testing import HashingEncoder, tiny_pool, tiny_router
-from mixllm_engine.types import Decision, Label, Score
-
-ROOT = Path(__file__).parents[2]
-SCORE = Score(
-    quality=0.5, response_tokens=9.0, cost_usd=0.1, uncertainty=0.0, waiting_s=0.0, trade=0.1, penalty=0.0, total=0.1
-)
-GOOD = Label(1.0, 1.0)
-SMALL = RouterConfig(features=FeatureConfig(domains="none"))  # made at once
-
-
-def place(kind: str, request: pytest.FixtureRequest) -> str | None:
-    """Return where a store of a kind is kept."""
-    if kind == "postgresql":
-        return str(request.getfixturevalue("postgres_url"))
-    return None if kind == "memory" else str(request.getfixturevalue("tmp_path") / "log.db")
-
-
-def record(decision_id: str, candidate: str = "a", *, explored: bool = False) -> DecisionRecord:
-    decision = Decision(
-        decision_id=decision_id,
-        candidate=candidate,
-        ranking=("a", "b"),
-        propensity=0.9,
-        explored=explored,
-        scores={"a": SCORE, "b": SCORE},
-        willingness_to_pay=float("inf"),
-        time_s=1.5,
-    )
-    embedding = np.linspace(-1, 1, 8, dtype=np.float16)
-    return DecisionRecord(decision=decision, embedding=embedding, encoder="e", policy="0.0", prompt_tokens=12)
+from mixllm_engine.testing import HashingEncoder, tiny_router
+from mixllm_engine.types import Label
+from tests.engine.stores import GOOD, SCORE, SMALL, place, record
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -192,148 +157,6 @@ def test_memory_makes_room_by_forgetting_the_oldest() -> None:
     assert store.counts().decisions == 3
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    path.write_bytes(b"this is not a database, whatever its name says" * 50)
-    with pytest.raises(StoreError, match="not a database"):
-        open_store(path)
-    assert path.read_bytes().startswith(b"this is not")
-
-
-def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE customers (name TEXT)")
-    with pytest.raises(StoreError, match="a database of something else .tables customers."):
-        open_store(path)
-    with sqlite3.connect(path) as other:
-        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
-
-
-def test_a_truncated_store_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    store = open_store(path)
-    for step in range(50):
-        store.add_decision(record(f"d{step}"))
-    store.close()
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(StoreError, match="can't be used"):
-        broken = open_store(path)
-        broken.decision("d49")
-
-
-def test_a_decision_of_a_version_without_optimism_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    store = open_store(path)
-    store.add_decision(record("d1"))
-    store.close()
-    with sqlite3.connect(path) as raw:
-        (text,) = raw.execute("SELECT scores FROM mixllm_decisions").fetchone()
-        scores = json.loads(text)
-        for score in scores.values():
-            del score["optimism"]
-        raw.execute("UPDATE mixllm_decisions SET scores = ?", (json.dumps(scores),))
-    store = open_store(path)
-    assert dict(store.decision("d1").decision.scores) == {"a": SCORE, "b": SCORE}
-    store.close()
-
-
-OLDER = """
-ALTER TABLE mixllm_feedback DROP COLUMN weight;
-ALTER TABLE mixllm_feedback_log DROP COLUMN weight;
-ALTER TABLE mixllm_feedback_log DROP COLUMN before_weight;
-ALTER TABLE mixllm_feedback_log DROP COLUMN after_weight;
-ALTER TABLE mixllm_decisions DROP COLUMN uncertainty_weight;
-ALTER TABLE mixllm_decisions DROP COLUMN penalty_weight;
-DROP INDEX ix_mixllm_decisions_time_s;
-DROP TABLE mixllm_links;
-DROP TABLE mixllm_prompts;
-DROP TABLE mixllm_tallies;
-DROP TABLE mixllm_workers;
-UPDATE mixllm_meta SET value = '1' WHERE name = 'schema_version';
-"""
-
-
-def older_store(path: Path) -> list[FeedbackRow]:
-    """Make a store of version 1 with two judgements of one decision; returns its label changes."""
-    store = open_store(path)
-    store.add_decision(record("d1"))
-    for key, reward in (("user", 1.0), ("judge", 0.5)):
-        store.add_feedback("d1", key, Label(reward, 1.0), 4.0)
-    rows = list(store.feedback_after(0, 100))
-    store.close()
-    with contextlib.closing(sqlite3.connect(path)) as raw:
-        raw.executescript(OLDER)
-    return rows
-
-
-def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    rows = older_store(tmp_path / "log.db")
-    store = open_store(tmp_path / "log.db")
-    assert [row.before for row in rows] == [None, (1, 1)]
-    assert [(row.before, row.after) for row in store.feedback_after(0, 100)] == [
-        (row.before, row.after) for row in rows
-    ]
-    store.link("d1", ["run"])
-    assert store.add_feedback("d1", "user", Label(1.0, 1.0), 5.0).status == "duplicate"
-    store.close()
-    open_store(tmp_path / "log.db").close()
-
-
-@pytest.mark.parametrize("step", range(7))
-def test_a_migration_that_is_interrupted_changes_nothing(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = older_store(tmp_path / "log.db")
-    with monkeypatch.context() as patch:
-        steps = preparing._STEPS[1]
-        patch.setattr(preparing, "_STEPS", {1: (*steps[:step], "SELECT no_such_column")})
-        with pytest.raises(StoreError, match="no_such_column"):
-            open_store(tmp_path / "log.db")
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as raw:
-        assert raw.execute("SELECT value FROM mixllm_meta WHERE name = 'schema_version'").fetchone() == ("1",)
-        columns = [row[1] for row in raw.execute("PRAGMA table_info(mixllm_feedback)")]
-        assert columns == ["decision_id", "key", "reward", "time_s"]
-    store = open_store(tmp_path / "log.db")
-    assert [row.after for row in store.feedback_after(0, 100)] == [row.after for row in rows]
-    store.close()
-
-
-def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    open_store(path).close()
-    with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE mixllm_meta SET value = '99' WHERE name = 'schema_version'")
-    with pytest.raises(StoreError, match="schema version '99', this MixLLM reads versions 1 to 3"):
-        open_store(path)
-
-
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("nosuchdialect://x", "a SQLite file or a PostgreSQL database, not 'nosuchdialect'"),
-        ("mysql://x", "a SQLite file or a PostgreSQL database, not 'mysql'"),
-        ("postgresql+nosuchdriver://x", "this one can't be used"),
-        ("sqlite:////no/such/folder/log.db", "the store .* can't be used: unable to open database file"),
-    ],
-)
-def test_a_store_out_of_reach_is_one_clear_error(where: str, message: str) -> None:
-    with pytest.raises(StoreError, match=message):
-        open_store(where)
-
-
-def test_a_file_may_have_any_name(tmp_path: Path) -> None:
-    path = tmp_path / "100% mine?.db#1"
-    open_store(path).close()
-    assert path.is_file()
-
-
-def test_a_password_is_never_shown() -> None:
-    with pytest.raises(StoreError) as caught:
-        open_store("sqlite://user:sesame@/no/such/folder/x.db")
-    assert "sesame" not in str(caught.value)
-
-
 def test_changes_of_a_state_wait_for_each_other(store: Store) -> None:
     def add(worker: int) -> None:
         for _ in range(10):
@@ -364,42 +187,3 @@ def test_feedback_to_another_encoders_decisions_is_pending_and_not_applied(store
     small.save(tmp_path / "state")  # a state that has read the log counts the same
     loaded = Router.load(tmp_path / "state", store=store, encoder=HashingEncoder())
     assert (loaded.stats()["feedback_applied"], loaded.stats()["feedback_pending"]) == (4, 1)
-
-
-KILLED = """
-import os, signal, sys
-from mixllm_engine.config import FeatureConfig, RouterConfig
-from mixllm_engine.testing import tiny_router
-router = tiny_router(store=sys.argv[1], config=RouterConfig(features=FeatureConfig(domains="none")))
-decision = router.decide("What is two and two?")
-receipt = router.feedback(decision.decision_id, 1.0)
-print(decision.decision_id, receipt.status, decision.candidate, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_acknowledged_feedback_survives_a_kill(kind: str, request: pytest.FixtureRequest) -> None:
-    path = place(kind, request)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    decision_id, status, candidate = done.stdout.split()
-    assert status == "applied"
-    with tiny_router(store=path, config=SMALL) as router:
-        stats = router.stats()
-        assert (stats["decisions"], stats["feedback_applied"], stats["feedback_pending"]) == (1, 1, 0)
-        assert stats["candidates"][candidate]["labels"] == 1.0
-        assert router.feedback(decision_id, 1.0).status == "duplicate"
-
-
-def test_no_prompt_and_no_key_reach_the_files(tmp_path: Path) -> None:
-    pool = [dataclasses.replace(c, api_key="sk-very-secret") for c in tiny_pool("http://127.0.0.1:1/v1")]
-    with Router(pool, store=tmp_path / "log.db", encoder=HashingEncoder(), config=SMALL) as router:
-        decision = router.decide("my confidential question")
-        router.feedback(decision, 1.0)
-        router.save(tmp_path)
-        assert "sk-very-secret" not in repr(router) + str(router.stats()) + str(router.explain(decision.decision_id))
-    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"127.0.0.1" in raw  # the pool was saved
-    assert b"confidential" not in raw
-    assert b"sk-very-secret" not in raw

@@ -31,7 +31,7 @@ from mixllm_engine.store.transfer import export_log
 from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Decision, Label
 from tests.engine import postgres
-from tests.engine.test_store import place, record
+from tests.engine.stores import place, record
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sesame"
@@ -457,7 +457,7 @@ FORKED = """
 import os, signal, sys
 import sqlalchemy as sa
 from mixllm_engine.store import open_store
-from tests.engine.test_store import record
+from tests.engine.stores import record
 store = open_store(sys.argv[1])
 store.add_decision(record("parent"))
 up, down = os.pipe(), os.pipe()
@@ -483,7 +483,7 @@ import os, sys, threading, time
 import sqlalchemy as sa
 from mixllm_engine.store import engines, open_store
 from mixllm_engine.types import Label
-from tests.engine.test_store import record
+from tests.engine.stores import record
 engines.BUSY_S = 2.0
 store = open_store(sys.argv[1])
 store.add_decision(record("d"))

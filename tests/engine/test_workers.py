@@ -14,7 +14,7 @@ from mixllm_engine.config import RouterConfig, WaitingConfig
 from mixllm_engine.store.base import WorkerRow
 from mixllm_engine.testing import FakeClock, tiny_router
 from mixllm_engine.workers import Standing
-from tests.engine.test_store import ROOT, SMALL, place
+from tests.engine.stores import ROOT, SMALL, place
 
 STORES = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 FAST = SMALL.model_copy(update={"waiting": WaitingConfig(concurrency=2, cooldown_s=30.0)})
