@@ -1,14 +1,19 @@
-"""Stores to test with: where they are, what they hold, and what an older version of them looks like."""
+"""Stores to test with: where they are, what they hold, what an older version looks like; and routers over them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from mixllm_engine.config import FeatureConfig, RouterConfig
+from mixllm_engine import Outcome, Router
+from mixllm_engine.config import FeatureConfig, RouterConfig, StorageConfig
 from mixllm_engine.store.base import DecisionRecord
+from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Decision, Label, Score
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +60,31 @@ DROP TABLE mixllm_tallies;
 DROP TABLE mixllm_workers;
 UPDATE mixllm_meta SET value = '1' WHERE name = 'schema_version';
 """
+
+
+def router_on(store: str, feedback: Literal["raises", "queues"] = "raises", **storage: Any) -> Router:
+    config = RouterConfig(
+        features=FeatureConfig(domains="none"),
+        storage=StorageConfig(feedback=feedback, **storage),
+        sync_interval_s=0.05,
+    )
+    return tiny_router(store=store, config=config)
+
+
+def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.01)
+
+
+def ask(router: Router, number: int = 0) -> Decision:
+    decision = router.decide(f"question {number}")
+    router.observe(decision.decision_id, Outcome(candidate=decision.candidate, response_tokens=10 + number))
+    return decision
+
+
+def labels(router: Router) -> float:
+    """Return how many labels a router has learned, without asking it to read."""
+    with router._lock:
+        return sum(count for count, _ in router._learner.labels())

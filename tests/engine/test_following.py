@@ -10,8 +10,7 @@ import pytest
 from mixllm_engine import Router
 from mixllm_engine.testing import tiny_router
 from mixllm_engine.types import Outcome
-from tests.engine.stores import SMALL, place
-from tests.engine.test_store_faults import until
+from tests.engine.stores import SMALL, place, until
 
 STORES = pytest.mark.parametrize("kind", ["memory", "sqlite", "postgresql"])
 
