@@ -1,4 +1,4 @@
-"""Agents whose model calls are routed: how to make and run them, and what is read from their messages."""
+"""Agents whose model calls are routed: how to make and run them, what they are given, and what their messages say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from pydantic import BaseModel
 
 from langchain_mixllm.middleware import MixLLMMiddleware
 from mixllm_engine import RouterConfig
@@ -60,6 +61,12 @@ def answers(messages: list[BaseMessage]) -> list[AIMessage]:
 
 def candidates_of(messages: list[BaseMessage]) -> list[str]:
     return [said(message)["candidate"] for message in answers(messages)]
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
 
 
 def look(city: str) -> str:

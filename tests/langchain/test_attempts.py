@@ -1,4 +1,4 @@
-"""Fallback to the next candidate, before the first token only; and keys. See `test_gotchas` for the rest."""
+"""Fallback to the next candidate, before the first token only; and keys. See `test_gotchas_calls` for the rest."""
 
 from __future__ import annotations
 

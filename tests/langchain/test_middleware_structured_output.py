@@ -8,19 +8,12 @@ from typing import Any
 import pytest
 from langchain.agents.structured_output import ProviderStrategy, StructuredOutputValidationError, ToolStrategy
 from langchain_core.messages import ToolMessage
-from pydantic import BaseModel
 
 from langchain_mixllm.middleware import MixLLMMiddleware
 from mixllm_engine import Router
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer, ToolCall, tiny_pool
 from mixllm_engine.testing.behaviours import RecordedRequest
-from tests.langchain.agents import CALM, Run, agent_of, asked, candidates_of, look, said
-
-
-class Joke(BaseModel):
-    """A joke."""
-
-    setup: str
+from tests.langchain.agents import CALM, Joke, Run, agent_of, asked, candidates_of, look, said
 
 
 def joking(request: RecordedRequest) -> Reply:
