@@ -9,6 +9,9 @@ import sqlalchemy as sa
 
 from tests.engine import postgres
 
+# They are no tests, but what they assert should show its values all the same.
+pytest.register_assert_rewrite("tests.engine.fuzz", "tests.engine.rule_workers")
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[sa.URL]:
