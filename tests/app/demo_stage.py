@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mixllm_engine.app.demo.screen import LearnedRow
+from mixllm_engine.app.demo.session import Visit
 from mixllm_engine.app.demo.stage import Stage
 from mixllm_engine.app.demo.standin import StandIn
 from mixllm_engine.testing import FakeClock, HashingEncoder
@@ -35,3 +37,7 @@ def make_stage(pool: list[Candidate] | None = None, stand_in: StandIn | None = N
         stand_in=stand_in or StandIn(),
         clock=FakeClock(),
     )
+
+
+def known(visit: Visit, name: str) -> LearnedRow:
+    return next(row for row in visit.screen().learned if row.name == name)
