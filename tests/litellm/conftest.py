@@ -1,4 +1,4 @@
-"""A scripted server, a router that always tries the cheap candidate first, and LiteLLM told of it."""
+"""A scripted server, a router that always tries the cheap candidate first, LiteLLM told of it, and the ways to ask."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mixllm_engine import Router, RouterConfig
 from mixllm_engine.calling.litellm_client import load_litellm
 from mixllm_engine.config import ExplorationConfig
 from mixllm_engine.testing import Reply, ScriptedServer, tiny_router
+from tests.litellm.ways import WAYS, Way
 
 HELLO = [{"role": "user", "content": "Hello?"}]
 STEADY = RouterConfig(exploration=ExplorationConfig(rate=0.0))
@@ -98,3 +99,8 @@ def heard() -> Iterator[Heard]:
     litellm.callbacks[:] = before
     for name, listed in kept.items():
         getattr(litellm, name)[:] = listed
+
+
+@pytest.fixture(params=list(WAYS))
+def ask(request: pytest.FixtureRequest) -> Way:
+    return WAYS[request.param]

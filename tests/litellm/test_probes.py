@@ -11,7 +11,7 @@ from litellm_mixllm import Registered, decision_id_of
 from mixllm_engine import Candidate, Router
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer, ToolCall
 from tests.litellm.conftest import HELLO
-from tests.litellm.ways import WAYS, Way
+from tests.litellm.ways import Way
 
 NUMBERS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
 ADD = {"type": "function", "function": {"name": "add", "parameters": NUMBERS}}
@@ -19,11 +19,6 @@ SUBTRACT = {"type": "function", "function": {"name": "subtract", "parameters": N
 ADD_CALL = ToolCall(name="add", arguments={"a": 1, "b": 2})
 SUBTRACT_CALL = ToolCall(name="subtract", arguments={"a": 5, "b": 2}, id="call_2")
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
-
-
-@pytest.fixture(params=list(WAYS))
-def ask(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]
 
 
 @pytest.fixture
