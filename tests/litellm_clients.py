@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -38,5 +39,13 @@ async def and_close(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Do as `asyncio.run`, and close LiteLLM's clients before the event loop ends."""
-    return asyncio.run(and_close(coroutine))
+    """Do as `asyncio.run`, and close LiteLLM's clients before the event loop ends.
+
+    A thread in which a loop runs already, as Playwright's does as long as its browser is open, leaves it to another.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(and_close(coroutine))
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        return aside.submit(asyncio.run, and_close(coroutine)).result()

@@ -4,7 +4,7 @@
 tools, and prints a JSON object: name of the probe -> ``"ok"`` or what went wrong.
 """
 
-from . import agents, calls, failures, histories, ways
-from .registry import PROBES
+from tests.llamaindex.probes import agents, calls, failures, histories, ways
+from tests.llamaindex.probes.registry import PROBES
 
 __all__ = ["PROBES", "agents", "calls", "failures", "histories", "ways"]

@@ -9,8 +9,7 @@ from inspect import isawaitable
 from llamaindex_mixllm import MixLLM
 from mixllm_engine import Candidate, Router
 from mixllm_engine.testing import HashingEncoder, Reply, ScriptedServer
-
-from .registry import GREETING, PROBES
+from tests.llamaindex.probes.registry import GREETING, PROBES
 
 
 async def outcome(name: str) -> str:

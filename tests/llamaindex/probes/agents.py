@@ -11,9 +11,8 @@ from llama_index.core.workflow import Context
 
 from llamaindex_mixllm import MixLLM
 from mixllm_engine.testing import Reply, ScriptedServer
-
-from ..contract import ADD_CALL, PARIS, PARIS_CALL, QUESTION, REACT_ANSWER, THOUGHT, City, tools
-from .registry import probe, sent
+from tests.llamaindex.contract import ADD_CALL, PARIS, PARIS_CALL, QUESTION, REACT_ANSWER, THOUGHT, City, tools
+from tests.llamaindex.probes.registry import probe, sent
 
 TWO_STEPS = [Reply(tool_calls=[ADD_CALL]), Reply(text="It is 3.")]
 

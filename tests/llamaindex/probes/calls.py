@@ -4,9 +4,19 @@ from typing import Any
 
 from llamaindex_mixllm import MixLLM
 from mixllm_engine.testing import Reply, ScriptedServer
-
-from ..contract import ADD_CALL, CITY_PROMPT, HELLO, PARIS, PARIS_CALL, QUESTION, SUBTRACT_CALL, City, collected, tools
-from .registry import probe, says, sent
+from tests.llamaindex.contract import (
+    ADD_CALL,
+    CITY_PROMPT,
+    HELLO,
+    PARIS,
+    PARIS_CALL,
+    QUESTION,
+    SUBTRACT_CALL,
+    City,
+    collected,
+    tools,
+)
+from tests.llamaindex.probes.registry import probe, says, sent
 
 # -- tools (12) ------------------------------------------------------------------------------------------------------
 

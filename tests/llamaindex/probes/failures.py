@@ -4,9 +4,8 @@ from typing import Any
 
 from llamaindex_mixllm import MixLLM
 from mixllm_engine.testing import Cut, Failure, Malformed, ScriptedServer
-
-from ..contract import HELLO
-from .registry import probe
+from tests.llamaindex.contract import HELLO
+from tests.llamaindex.probes.registry import probe
 
 
 def fails(llm: MixLLM, server: ScriptedServer, behaviour: Any, word: str) -> None:

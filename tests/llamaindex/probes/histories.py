@@ -5,9 +5,8 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
 from llamaindex_mixllm import MixLLM
 from mixllm_engine.testing import Reply, ScriptedServer
-
-from ..contract import HELLO, collected
-from .registry import probe, says, sent
+from tests.llamaindex.contract import HELLO, collected
+from tests.llamaindex.probes.registry import probe, says, sent
 
 
 @probe

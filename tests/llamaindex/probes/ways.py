@@ -4,9 +4,8 @@ from llama_index.core.prompts import PromptTemplate
 
 from llamaindex_mixllm import MixLLM
 from mixllm_engine.testing import ScriptedServer
-
-from ..contract import HELLO, collected
-from .registry import GREETING, probe, says
+from tests.llamaindex.contract import HELLO, collected
+from tests.llamaindex.probes.registry import GREETING, probe, says
 
 GREET = PromptTemplate("Greet {name}.")
 
